@@ -1,0 +1,35 @@
+namespace Pipeline.Core;
+
+/// <summary>
+/// Every name that more than one process has to know. The CDK app puts them into the template, the services
+/// find them in their settings, and the local platforms use the same ones.
+/// </summary>
+public static class Names
+{
+    public const string Table = "OrdersTable";
+    public const string CustomerIndex = "by_customer";
+    public const string Function = "process_orders";
+    public const string FailureQueue = "process_orders-failures";
+
+    /// <summary>The name of the CloudFormation stack; its template is <c>artifacts/cdk.out/{Stack}.template.json</c>.</summary>
+    public const string Stack = "OrderPipeline";
+
+    public const string ChangesPrefix = "orders/changes/";
+    public const string QuarantinePrefix = "orders/quarantine/";
+
+    /// <summary>
+    /// Bucket names are global to AWS, so account and region are part of it. In the CDK app both are tokens that
+    /// CloudFormation resolves; locally the account is <see cref="LocalAccount"/>.
+    /// </summary>
+    public static string BucketFor(string account, string region) => $"order-pipeline-{account}-{region}";
+
+    /// <summary>The account id that the local servers use in their ARNs.</summary>
+    public const string LocalAccount = "000000000000";
+
+    /// <summary>Environment variables (.NET configuration keys with <c>__</c> for <c>:</c>) that services read.</summary>
+    public static class Settings
+    {
+        public const string TableName = "Pipeline__TableName";
+        public const string BucketName = "Pipeline__BucketName";
+    }
+}
