@@ -1,0 +1,100 @@
+using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Options;
+using Pipeline.Core;
+
+namespace Pipeline.OrdersApi.Orders;
+
+/// <summary>The settings under <c>Pipeline:</c> that this service needs.</summary>
+public sealed class OrdersTableOptions
+{
+    public const string Section = "Pipeline";
+
+    public string TableName { get; set; } = "";
+}
+
+internal static class OrdersTable
+{
+    public static void AddOrdersTable(this IHostApplicationBuilder builder)
+    {
+        builder.Services.AddOptions<OrdersTableOptions>()
+            .BindConfiguration(OrdersTableOptions.Section)
+            .Validate(
+                options => !string.IsNullOrWhiteSpace(options.TableName),
+                $"The setting {Names.Settings.TableName} is empty: set it to the name of the orders' DynamoDB table, for example {Names.Settings.TableName}={Names.Table}.")
+            .ValidateOnStart();
+
+        builder.Services.TryAddSingleton(TimeProvider.System);
+
+        // Region, endpoint and credentials come from the AWS_* environment, as for every AWS client.
+        builder.Services.TryAddSingleton<IAmazonDynamoDB>(_ => new AmazonDynamoDBClient(new AmazonDynamoDBConfig
+        {
+            // Together at most 9 s until the caller gets its 503. A single-item call takes milliseconds.
+            Timeout = TimeSpan.FromSeconds(3),
+            MaxErrorRetry = 2,
+        }));
+
+        builder.Services.AddSingleton<TableHealthCheck>();
+        builder.Services.AddHealthChecks().AddCheck<TableHealthCheck>("orders-table");
+    }
+}
+
+/// <summary>Healthy when the table is there and ACTIVE.</summary>
+internal sealed class TableHealthCheck(IAmazonDynamoDB table, IOptions<OrdersTableOptions> options, TimeProvider time) : IHealthCheck, IDisposable
+{
+    // /health is public and DescribeTable is limited to 2,500 requests a second and account: one answer serves
+    // all who ask within this time.
+    private static readonly TimeSpan Fresh = TimeSpan.FromSeconds(3);
+
+    // An orchestrator's probe gives up after a few seconds; a table that takes longer is as good as away.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
+
+    private readonly SemaphoreSlim _oneAtATime = new(1);
+    private HealthCheckResult _result;
+    private long? _checkedAt;
+
+    public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
+    {
+        await _oneAtATime.WaitAsync(cancellationToken);
+        try
+        {
+            if (_checkedAt is not { } checkedAt || time.GetElapsedTime(checkedAt) >= Fresh)
+            {
+                _result = await DescribeAsync(cancellationToken);
+                _checkedAt = time.GetTimestamp();
+            }
+
+            return _result;
+        }
+        finally
+        {
+            _oneAtATime.Release();
+        }
+    }
+
+    public void Dispose() => _oneAtATime.Dispose();
+
+    private async Task<HealthCheckResult> DescribeAsync(CancellationToken cancellationToken)
+    {
+        var name = options.Value.TableName;
+        using var timeout = new CancellationTokenSource(Patience, time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, timeout.Token);
+        try
+        {
+            var status = (await table.DescribeTableAsync(name, either.Token)).Table.TableStatus;
+            return status == TableStatus.ACTIVE || status == TableStatus.UPDATING
+                ? HealthCheckResult.Healthy()
+                : HealthCheckResult.Unhealthy($"The table {name} is {status}.");
+        }
+        catch (ResourceNotFoundException)
+        {
+            return HealthCheckResult.Unhealthy($"The table {name} does not exist.");
+        }
+        catch (Exception error) when (TableUnavailableHandler.IsUnavailable(error) && !cancellationToken.IsCancellationRequested)
+        {
+            return HealthCheckResult.Unhealthy($"The table {name} does not answer.", error);
+        }
+    }
+}

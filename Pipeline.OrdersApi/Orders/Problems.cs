@@ -1,0 +1,92 @@
+using Amazon.DynamoDBv2.Model;
+using AmazonServiceException = Amazon.Runtime.AmazonServiceException;
+using Microsoft.AspNetCore.Diagnostics;
+using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
+using Pipeline.Core;
+
+namespace Pipeline.OrdersApi.Orders;
+
+/// <summary>One thing that is wrong with a request, and where: a JSON pointer into the body, a query parameter or a header.</summary>
+internal sealed record InvalidInput(string Detail, string? Pointer = null, string? Parameter = null, string? Header = null);
+
+/// <summary>The errors of this API as RFC 9457 problem details. The type is what a program branches on (docs/api.md).</summary>
+internal static class Problems
+{
+    public static ProblemHttpResult Invalid(params IReadOnlyList<InvalidInput> errors) => Problem(
+        StatusCodes.Status400BadRequest, "invalid-request", "The request is not valid.",
+        "Nothing was written. Each entry of errors names one fault.", ("errors", errors));
+
+    public static ProblemHttpResult NotFound(string orderId) => Problem(
+        StatusCodes.Status404NotFound, "order-not-found", "There is no such order.", null, ("order_id", orderId));
+
+    public static ProblemHttpResult Exists(string orderId) => Problem(
+        StatusCodes.Status409Conflict, "order-exists", "An order with this order_id exists.",
+        "Nothing was written. GET the order to see whether it is yours.", ("order_id", orderId));
+
+    public static ProblemHttpResult IllegalTransition(Order order, OrderStatus target) => Problem(
+        StatusCodes.Status409Conflict, "illegal-transition", "The order cannot take this status.",
+        $"From {order.Status.Name()} the status {target.Name()} cannot follow.",
+        ("order_id", order.OrderId),
+        ("order_status", order.Status.Name()),
+        ("allowed", OrderTransitions.NextOf(order.Status).Select(status => status.Name()).ToArray()));
+
+    public static ProblemHttpResult Stale(Order order) => Problem(
+        StatusCodes.Status412PreconditionFailed, "stale-version", "The order was changed since it was read.",
+        "If-Match names another version. Read the order again and decide anew.", ("order_id", order.OrderId), ("version", order.Version));
+
+    public static ProblemHttpResult PreconditionRequired() => Problem(
+        StatusCodes.Status428PreconditionRequired, "if-match-required", "If-Match is required.",
+        "Send the ETag of the order as you read it, or * if any version will do.");
+
+    public static ProblemHttpResult TooLarge() => Problem(
+        StatusCodes.Status413PayloadTooLarge, "body-too-large", "The body is too large.", $"At most {RequestJson.MaxBodyBytes} bytes are read.");
+
+    public static ProblemHttpResult NotJson() => Problem(
+        StatusCodes.Status415UnsupportedMediaType, "not-json", "The body must be JSON.", "Send Content-Type: application/json, in UTF-8.");
+
+    public static ProblemDetails Unavailable() => Problem(
+        StatusCodes.Status503ServiceUnavailable, "table-unavailable", "The orders' table does not answer.",
+        "A write may or may not have happened: GET the order before repeating it.").ProblemDetails;
+
+    private static ProblemHttpResult Problem(int status, string type, string title, string? detail, params ReadOnlySpan<(string Name, object Value)> members)
+    {
+        var extensions = new Dictionary<string, object?>();
+        foreach (var (name, value) in members)
+        {
+            extensions.Add(name, value);
+        }
+
+        return TypedResults.Problem(detail: detail, statusCode: status, title: title, type: $"urn:order-pipeline:problem:{type}", extensions: extensions);
+    }
+}
+
+/// <summary>A table that throttles or cannot be reached, after the client's own retries, is a 503 and not a fault of ours.</summary>
+internal sealed class TableUnavailableHandler(IProblemDetailsService problems, ILogger<TableUnavailableHandler> log) : IExceptionHandler
+{
+    private const string RetryAfterSeconds = "1";
+
+    public async ValueTask<bool> TryHandleAsync(HttpContext context, Exception error, CancellationToken cancellationToken)
+    {
+        if (!IsUnavailable(error) || context.RequestAborted.IsCancellationRequested)
+        {
+            return false;
+        }
+
+        log.LogWarning("{Method} {Route} answers 503: {Error}", context.Request.Method, context.GetEndpoint()?.DisplayName, error.Message);
+        context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+        context.Response.Headers.RetryAfter = RetryAfterSeconds;
+        return await problems.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = Problems.Unavailable() });
+    }
+
+    public static bool IsUnavailable(Exception error) => error switch
+    {
+        ProvisionedThroughputExceededException or RequestLimitExceededException or ThrottlingException => true,
+        // The table is not there yet (or no longer): nothing that the caller did wrong.
+        ResourceNotFoundException => true,
+        AmazonServiceException service => (int)service.StatusCode >= 500,
+        // Connection refused, reset or timed out; TaskCanceled is the form that a timeout takes.
+        HttpRequestException or TimeoutException or IOException or OperationCanceledException => true,
+        _ => false,
+    };
+}
