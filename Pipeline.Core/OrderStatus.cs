@@ -17,6 +17,24 @@ public enum OrderStatus
 }
 
 /// <summary>
+/// The status as text where no JSON serializer is at work (Parquet, the stream's images, SQL). The names are the
+/// members' own in lower case, the same as in JSON; a test holds the two together.
+/// </summary>
+public static class OrderStatusText
+{
+    private static readonly string[] Texts = [.. Enum.GetNames<OrderStatus>().Select(n => n.ToLowerInvariant())];
+
+    public static string Of(OrderStatus status) => Texts[(int)status];
+
+    public static bool TryParse(string? text, out OrderStatus status)
+    {
+        var index = Array.IndexOf(Texts, text);
+        status = (OrderStatus)Math.Max(index, 0);
+        return index >= 0;
+    }
+}
+
+/// <summary>
 /// The legal transitions of an order, the only place that knows them. An order moves forward and may skip a
 /// step (not every shop reports each one); until it is shipped its items can turn out to be unavailable, until
 /// it is delivered it can be canceled. Delivered, canceled and unavailable are final.

@@ -14,14 +14,15 @@ public readonly record struct SequenceNumber : IComparable<SequenceNumber>
     private SequenceNumber(string padded) => _padded = padded;
 
     /// <exception cref="FormatException">Not 1 to 40 decimal digits.</exception>
-    public static SequenceNumber Parse(string? text)
-    {
-        if (text is null || text.Length is 0 or > Digits || text.AsSpan().ContainsAnyExceptInRange('0', '9'))
-        {
-            throw new FormatException($"A sequence number has 1 to {Digits} decimal digits.");
-        }
+    public static SequenceNumber Parse(string? text) => TryParse(text, out var value)
+        ? value
+        : throw new FormatException($"A sequence number has 1 to {Digits} decimal digits.");
 
-        return new SequenceNumber(text.PadLeft(Digits, '0'));
+    public static bool TryParse(string? text, out SequenceNumber value)
+    {
+        var valid = text is { Length: > 0 and <= Digits } && !text.AsSpan().ContainsAnyExceptInRange('0', '9');
+        value = valid ? new SequenceNumber(text!.PadLeft(Digits, '0')) : default;
+        return valid;
     }
 
     public int CompareTo(SequenceNumber other) => string.CompareOrdinal(ToString(), other.ToString());
