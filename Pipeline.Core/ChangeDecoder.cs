@@ -28,7 +28,12 @@ public sealed record StreamRecord
 /// The record cannot become a <see cref="Change"/>: it belongs in quarantine. The message names the attribute and
 /// what is wrong with it, and never the value, which may be personal data.
 /// </summary>
-public sealed class UndecodableRecordException(string reason) : Exception(reason);
+public sealed class UndecodableRecordException(string reason)
+    : Exception(reason.Length <= ReasonLengthMax ? reason : reason[..ReasonLengthMax] + "…")
+{
+    /// <summary>The name of an attribute may have 64 KB; a reason is for logs and people.</summary>
+    private const int ReasonLengthMax = 200;
+}
 
 /// <summary>
 /// Stream record → <see cref="Change"/>. An attribute that is missing (or NULL) is null in the change, a missing

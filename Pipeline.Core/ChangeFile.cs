@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.IO.Hashing;
 using Parquet;
 using Parquet.Schema;
@@ -27,11 +28,19 @@ public static class ChangeFile
     private const int GroupRowsMax = 50_000;
     private const long GroupTextMax = 64L << 20;
 
-    // In the footer: what the file is, and a hash of everything before the footer. Parquet has checksums for
-    // pages, which hardly any writer sets; without one, a flipped bit can be an order with another amount.
-    private const string FormatKey = "pipeline.format";
-    private const string Format = "order-changes/1";
-    private const string DigestKey = "pipeline.xxh128";
+    /// <summary>
+    /// Parquet ends with its footer, the footer's length (4 bytes, little-endian) and the magic number.
+    /// </summary>
+    private const int TailBytes = 8;
+
+    /// <summary>
+    /// Stands between the last row group and the footer, where no reader looks, with the hash of all other bytes
+    /// behind it. Parquet itself has no checksum for the footer, and hardly any for the pages: one flipped bit
+    /// there can be another amount, or keep a reader busy for ever. So a file is read only when its hash is right.
+    /// </summary>
+    private static ReadOnlySpan<byte> Seal => "order-changes/1\n"u8;
+
+    private const int HashBytes = 16;
 
     private static readonly DataField OrderId = new("order_id", typeof(string), isNullable: false);
     private static readonly DataField Version = new("version", typeof(long), isNullable: false);
@@ -65,29 +74,33 @@ public static class ChangeFile
         },
     };
 
-    /// <summary>Writes the changes in their order. The stream is written forwards only and stays open.</summary>
+    /// <summary>Writes the changes in their order. The stream stays open.</summary>
     public static async Task WriteAsync(IReadOnlyList<Change> changes, Stream destination, CancellationToken cancellationToken)
     {
-        await using var output = new DigestingStream(destination);
-        await using var writer = await ParquetWriter.CreateAsync(Schema, output, Options, cancellationToken: cancellationToken);
-        for (var from = 0; from < changes.Count;)
+        using var parquet = new MemoryStream();
+        await using (var writer = await ParquetWriter.CreateAsync(Schema, parquet, Options, cancellationToken: cancellationToken))
         {
-            var to = from;
-            for (long text = 0; to < changes.Count && to - from < GroupRowsMax && text < GroupTextMax; to++)
+            for (var from = 0; from < changes.Count;)
             {
-                text += changes[to].Document.Length;
-            }
+                var to = from;
+                for (long text = 0; to < changes.Count && to - from < GroupRowsMax && text < GroupTextMax; to++)
+                {
+                    text += changes[to].Document.Length;
+                }
 
-            await WriteGroupAsync(writer, new Slice(changes, from, to - from), cancellationToken);
-            from = to;
+                await WriteGroupAsync(writer, new Slice(changes, from, to - from), cancellationToken);
+                from = to;
+            }
         }
 
-        writer.CustomMetadata = new Dictionary<string, string>
-        {
-            [FormatKey] = Format,
-            [DigestKey] = output.Digest(),
-        };
+        var file = parquet.GetBuffer().AsMemory(0, (int)parquet.Length);
+        var footer = file.Length - TailBytes - BinaryPrimitives.ReadInt32LittleEndian(file.Span[^TailBytes..]);
+        await destination.WriteAsync(file[..footer], cancellationToken);
+        await destination.WriteAsync(SealOf(file.Span), cancellationToken);
+        await destination.WriteAsync(file[footer..], cancellationToken);
     }
+
+    private static byte[] SealOf(ReadOnlySpan<byte> file) => [.. Seal, .. XxHash128.Hash(file)];
 
     /// <summary>Reads a change file back, with every value checked. The stream must be seekable and stays open.</summary>
     /// <exception cref="InvalidDataException">The file is corrupt, too large or not a change file; the message says what.</exception>
@@ -98,12 +111,11 @@ public static class ChangeFile
             throw new InvalidDataException($"the file has {source.Length} bytes; at most {BytesMax} are read");
         }
 
+        await CheckSealAsync(source, cancellationToken);
         try
         {
             await using var reader = await ParquetReader.CreateAsync(source, Options, cancellationToken: cancellationToken);
-            CheckFooter(reader);
-            await CheckDigestAsync(reader, source, cancellationToken);
-
+            CheckShape(reader);
             var changes = new List<Change>();
             foreach (var group in reader.RowGroups)
             {
@@ -114,8 +126,8 @@ public static class ChangeFile
         }
         catch (Exception e) when (e is not (InvalidDataException or OperationCanceledException))
         {
-            // The Parquet reader meets bytes that are no Parquet with whatever exception comes first.
-            throw new InvalidDataException($"not a readable Parquet file: {e.Message}", e);
+            // The Parquet reader meets what it does not expect with whatever exception comes first.
+            throw new InvalidDataException($"the Parquet reader fails: {e.Message}", e);
         }
     }
 
@@ -140,13 +152,55 @@ public static class ChangeFile
         group.CompleteValidate();
     }
 
-    private static void CheckFooter(ParquetReader reader)
+    private static async Task CheckSealAsync(Stream source, CancellationToken cancellationToken)
     {
-        if (!reader.CustomMetadata.TryGetValue(FormatKey, out var format) || format != Format)
+        var sealBytes = Seal.Length + HashBytes;
+        if (source.Length < sealBytes + TailBytes)
         {
-            throw new InvalidDataException($"not a change file: its footer does not say {FormatKey} = {Format}");
+            throw new InvalidDataException($"not a change file: {source.Length} bytes are too few");
         }
 
+        var tail = new byte[TailBytes];
+        source.Seek(-TailBytes, SeekOrigin.End);
+        await source.ReadExactlyAsync(tail, cancellationToken);
+        var sealAt = source.Length - TailBytes - BinaryPrimitives.ReadInt32LittleEndian(tail) - sealBytes;
+        if (!tail.AsSpan(sizeof(int)).SequenceEqual("PAR1"u8) || sealAt < 0 || sealAt > source.Length - sealBytes)
+        {
+            throw new InvalidDataException("not a whole Parquet file: it does not end with a footer");
+        }
+
+        var hash = new XxHash128();
+        source.Seek(0, SeekOrigin.Begin);
+        await HashAsync(sealAt);
+        var seal = new byte[sealBytes];
+        await source.ReadExactlyAsync(seal, cancellationToken);
+        await HashAsync(source.Length - source.Position);
+
+        if (!seal.AsSpan().StartsWith(Seal))
+        {
+            throw new InvalidDataException("not a change file: there is no seal before the footer");
+        }
+
+        if (!seal.AsSpan(Seal.Length).SequenceEqual(hash.GetCurrentHash()))
+        {
+            throw new InvalidDataException("the file is corrupt: its bytes do not match the hash in its seal");
+        }
+
+        async Task HashAsync(long count)
+        {
+            var buffer = new byte[(int)Math.Min(count, 81_920)];
+            while (count > 0)
+            {
+                var part = buffer.AsMemory(0, (int)Math.Min(count, buffer.Length));
+                await source.ReadExactlyAsync(part, cancellationToken);
+                hash.Append(part.Span);
+                count -= part.Length;
+            }
+        }
+    }
+
+    private static void CheckShape(ParquetReader reader)
+    {
         if (!reader.Schema.Equals(Schema))
         {
             throw new InvalidDataException($"not the columns of a change file: {reader.Schema.GetNotEqualsMessage(Schema, "file", "expected")}");
@@ -171,34 +225,6 @@ public static class ChangeFile
         if (rows != reader.Metadata!.NumRows)
         {
             throw new InvalidDataException($"the footer counts {reader.Metadata.NumRows} rows, its row groups {rows}");
-        }
-    }
-
-    private static async Task CheckDigestAsync(ParquetReader reader, Stream source, CancellationToken cancellationToken)
-    {
-        source.Seek(-8, SeekOrigin.End);
-        var tail = new byte[8];
-        await source.ReadExactlyAsync(tail, cancellationToken);
-        var end = source.Length - 8 - BitConverter.ToInt32(tail);
-
-        var hash = new XxHash128();
-        var buffer = new byte[81_920];
-        source.Seek(0, SeekOrigin.Begin);
-        for (var left = end; left > 0;)
-        {
-            var read = await source.ReadAsync(buffer.AsMemory(0, (int)Math.Min(left, buffer.Length)), cancellationToken);
-            if (read == 0)
-            {
-                throw new InvalidDataException("the file ends before its footer");
-            }
-
-            hash.Append(buffer.AsSpan(0, read));
-            left -= read;
-        }
-
-        if (!reader.CustomMetadata.TryGetValue(DigestKey, out var digest) || digest != Convert.ToHexStringLower(hash.GetCurrentHash()))
-        {
-            throw new InvalidDataException($"the file is corrupt: its contents do not match {DigestKey} in its footer");
         }
     }
 
@@ -317,47 +343,5 @@ public static class ChangeFile
 
             return values;
         }
-    }
-
-    /// <summary>Hands everything on to the stream behind it and hashes it on the way.</summary>
-    private sealed class DigestingStream(Stream destination) : Stream
-    {
-        private readonly XxHash128 _hash = new();
-        private long _position;
-
-        public string Digest() => Convert.ToHexStringLower(_hash.GetCurrentHash());
-
-        public override bool CanRead => false;
-        public override bool CanSeek => false;
-        public override bool CanWrite => true;
-        public override long Length => _position;
-
-        public override long Position
-        {
-            get => _position;
-            set => throw new NotSupportedException();
-        }
-
-        public override void Write(ReadOnlySpan<byte> buffer)
-        {
-            destination.Write(buffer);
-            _hash.Append(buffer);
-            _position += buffer.Length;
-        }
-
-        public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
-        {
-            await destination.WriteAsync(buffer, cancellationToken);
-            _hash.Append(buffer.Span);
-            _position += buffer.Length;
-        }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-        public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
-            WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-        public override void Flush() => destination.Flush();
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

@@ -1,0 +1,55 @@
+using Amazon.Lambda.DynamoDBEvents;
+using Amazon.Lambda.RuntimeSupport;
+using Amazon.Lambda.Serialization.SystemTextJson;
+using OpenTelemetry.Trace;
+
+namespace Pipeline.Processor;
+
+/// <summary>Connects the function to the Lambda Runtime API.</summary>
+public static class EntryPoint
+{
+    /// <summary>
+    /// DynamoDB nests an item up to 32 levels deep, and in an event each level is two of JSON: the serializer's own
+    /// limit of 64 would make such an item fail its whole batch for ever.
+    /// </summary>
+    private const int JsonDepthMax = 128;
+
+    /// <summary>Spans leave before the response does, because Lambda freezes the process after it; no longer than this.</summary>
+    private static readonly TimeSpan FlushTimeMax = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Names, converters and types of Lambda's events, and of what is put into quarantine.</summary>
+    public static SourceGeneratorLambdaJsonSerializer<ProcessorJsonContext> Serializer { get; } = new(options => options.MaxDepth = JsonDepthMax);
+
+    /// <summary>Serves batches until cancelled.</summary>
+    /// <param name="function">What is done with a batch.</param>
+    /// <param name="traces">Flushed before each response; null when nothing is traced.</param>
+    /// <param name="runtimeApi">For tests: the client that reaches the Runtime API.</param>
+    /// <param name="runtimeApiEndpoint">For tests: in place of AWS_LAMBDA_RUNTIME_API.</param>
+    /// <param name="cancellationToken">Ends the wait for the next batch.</param>
+    public static async Task RunAsync(
+        ProcessOrders function,
+        TracerProvider? traces = null,
+        HttpClient? runtimeApi = null,
+        string? runtimeApiEndpoint = null,
+        CancellationToken cancellationToken = default)
+    {
+        using var bootstrap = LambdaBootstrapBuilder
+            .Create<DynamoDBEvent, StreamsEventResponse>(
+                async (batch, context) =>
+                {
+                    try
+                    {
+                        return await function.HandleAsync(batch, context);
+                    }
+                    finally
+                    {
+                        traces?.ForceFlush((int)Math.Clamp(context.RemainingTime.TotalMilliseconds / 2, 0, FlushTimeMax.TotalMilliseconds));
+                    }
+                },
+                Serializer)
+            .UseHttpClient(runtimeApi)
+            .ConfigureOptions(options => options.RuntimeApiEndpoint = runtimeApiEndpoint)
+            .Build();
+        await bootstrap.RunAsync(cancellationToken);
+    }
+}
