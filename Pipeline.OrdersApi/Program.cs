@@ -1,3 +1,4 @@
+using Amazon.DynamoDBv2;
 using Pipeline.OrdersApi.Orders;
 
 // appsettings.json lies beside the program, from wherever it is started.
@@ -35,4 +36,6 @@ app.MapDefaultEndpoints();
 app.MapOpenApi();
 app.MapOrders();
 
+// A setting that is missing for the client stops the start, not the first request.
+_ = app.Services.GetRequiredService<IAmazonDynamoDB>();
 app.Run();

@@ -1,9 +1,8 @@
-using Amazon.DynamoDBv2.Model;
-using AmazonServiceException = Amazon.Runtime.AmazonServiceException;
 using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using Pipeline.Core;
+using AmazonServiceException = Amazon.Runtime.AmazonServiceException;
 
 namespace Pipeline.OrdersApi.Orders;
 
@@ -73,18 +72,19 @@ internal sealed class TableUnavailableHandler(IProblemDetailsService problems, I
             return false;
         }
 
-        log.LogWarning("{Method} {Route} answers 503: {Error}", context.Request.Method, context.GetEndpoint()?.DisplayName, error.Message);
+        var endpoint = context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName;
+        log.LogWarning("{Endpoint} answers 503: {Error}", endpoint, error.Message);
         context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
         context.Response.Headers.RetryAfter = RetryAfterSeconds;
         return await problems.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = Problems.Unavailable() });
     }
 
-    public static bool IsUnavailable(Exception error) => error switch
+    private static bool IsUnavailable(Exception error) => error switch
     {
-        ProvisionedThroughputExceededException or RequestLimitExceededException or ThrottlingException => true,
-        // The table is not there yet (or no longer): nothing that the caller did wrong.
-        ResourceNotFoundException => true,
-        AmazonServiceException service => (int)service.StatusCode >= 500,
+        // By code, because not every operation's exceptions have a type for these. A table that is not there (yet)
+        // is nothing that the caller did wrong either.
+        AmazonServiceException service => (int)service.StatusCode >= 500 || service.ErrorCode is
+            "ProvisionedThroughputExceededException" or "RequestLimitExceeded" or "ThrottlingException" or "ResourceNotFoundException",
         // Connection refused, reset or timed out; TaskCanceled is the form that a timeout takes.
         HttpRequestException or TimeoutException or IOException or OperationCanceledException => true,
         _ => false,
