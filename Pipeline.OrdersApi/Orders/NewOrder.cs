@@ -29,7 +29,7 @@ internal static class NewOrder
             Items = items,
             Payments = [.. body.GetProperty("payments").EnumerateArray().Select(Payment)],
             // Decimal arithmetic is exact here and always checked: an overflow throws.
-            TotalAmount = JsonNumber.WithoutTrailingZeros(items.Sum(item => (item.Quantity * item.UnitPrice) + item.Freight)),
+            TotalAmount = ExactNumber.WithoutTrailingZeros(items.Sum(item => (item.Quantity * item.UnitPrice) + item.Freight)),
             CreatedAt = now,
             UpdatedAt = now,
             Version = 1,
@@ -59,7 +59,7 @@ internal static class NewOrder
         parent.TryGetProperty(name, out var value) ? value.GetString() : null;
 
     private static decimal Number(JsonElement parent, string name) =>
-        JsonNumber.TryParseExact(parent.GetProperty(name).GetRawText(), out var number)
+        ExactNumber.TryParseExact(parent.GetProperty(name).GetRawText(), out var number)
             ? number
             : throw new InvalidOperationException($"The number {name} was not held against the schema.");
 }

@@ -118,7 +118,7 @@ internal static class SchemaCheck
 
     private static string? CheckNumber(JsonElement value, IOpenApiSchema schema)
     {
-        var isRight = JsonNumber.TryParseExact(value.GetRawText(), out var number)
+        var isRight = ExactNumber.TryParseExact(value.GetRawText(), out var number)
             && number >= decimal.Parse(schema.Minimum!, CultureInfo.InvariantCulture)
             && number <= decimal.Parse(schema.Maximum!, CultureInfo.InvariantCulture)
             && (schema.MultipleOf is not { } step || number % step == 0)
@@ -141,7 +141,7 @@ internal static class SchemaCheck
     };
 }
 
-internal static class JsonNumber
+internal static class ExactNumber
 {
     /// <summary>
     /// Reads a JSON number without rounding: false when a decimal cannot hold every digit. The number comes without

@@ -5,7 +5,7 @@ using Pipeline.OrdersApi.Orders;
 
 namespace Pipeline.OrdersApi.Tests;
 
-public class JsonNumberTests
+public class ExactNumberTests
 {
     [Theory]
     [InlineData("0", "0")]
@@ -23,7 +23,7 @@ public class JsonNumberTests
     [InlineData("1.10000000000000000000000000000000000000000000", "1.1")]
     public void A_number_is_read_without_rounding(string json, string expected)
     {
-        Assert.True(JsonNumber.TryParseExact(json, out var number));
+        Assert.True(ExactNumber.TryParseExact(json, out var number));
         Assert.Equal(expected, number.ToString(CultureInfo.InvariantCulture));
     }
 
@@ -38,7 +38,7 @@ public class JsonNumberTests
     [InlineData("1e99999999999999999999")]
     [InlineData("-1e-99999999999999999999")]
     public void A_number_that_would_be_rounded_is_refused(string json) =>
-        Assert.False(JsonNumber.TryParseExact(json, out _));
+        Assert.False(ExactNumber.TryParseExact(json, out _));
 }
 
 public class OrderItemsTests
