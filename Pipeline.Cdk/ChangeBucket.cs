@@ -6,40 +6,54 @@ namespace Pipeline.Cdk;
 
 /// <summary>
 /// The change files and the quarantine. The warehouse can be rebuilt from this bucket alone, so current objects
-/// never expire and deleting the stack keeps them.
+/// never expire, and in production deleting the stack keeps them. Beside it the bucket with its access logs.
 /// </summary>
 public sealed class ChangeBucket : Construct
 {
     public Bucket Bucket { get; }
 
-    public ChangeBucket(Construct scope, string id)
+    public ChangeBucket(Construct scope, string id, bool keep)
         : base(scope, id)
     {
-        Bucket = new Bucket(this, "Bucket", new BucketProps
+        // Without this the CDK would let the log delivery in by an ACL, and ACLs are off.
+        Node.SetContext("@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy", true);
+        var removal = keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY;
+        var abortedUploads = new LifecycleRule
+        {
+            Id = "aborted-uploads",
+            AbortIncompleteMultipartUploadAfter = Duration.Days(1),
+        };
+
+        var accessLogs = new Bucket(this, "AccessLogs", Closed(new BucketProps
+        {
+            BucketName = $"{Names.BucketFor(Aws.ACCOUNT_ID, Aws.REGION)}-access-logs",
+            LifecycleRules = [new LifecycleRule { Id = "old-logs", Expiration = Duration.Days(90) }, abortedUploads],
+            RemovalPolicy = removal,
+        }));
+
+        Bucket = new Bucket(this, "Bucket", Closed(new BucketProps
         {
             BucketName = Names.BucketFor(Aws.ACCOUNT_ID, Aws.REGION),
-            BlockPublicAccess = BlockPublicAccess.BLOCK_ALL,
-            ObjectOwnership = ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            EnforceSSL = true,
-            MinimumTLSVersion = 1.2,
-            Encryption = BucketEncryption.S3_MANAGED,
+            ServerAccessLogsBucket = accessLogs,
             Versioned = true,
             LifecycleRules =
             [
-                new LifecycleRule
-                {
-                    Id = "old-versions",
-                    // A retried PUT writes the same bytes again, so an old version is of use only after a mistake:
-                    // a month to notice it.
-                    NoncurrentVersionExpiration = Duration.Days(30),
-                },
-                new LifecycleRule
-                {
-                    Id = "aborted-uploads",
-                    AbortIncompleteMultipartUploadAfter = Duration.Days(1),
-                },
+                // A retried PUT writes the same bytes again, so an old version is of use only after a mistake: a
+                // month to notice it.
+                new LifecycleRule { Id = "old-versions", NoncurrentVersionExpiration = Duration.Days(30) },
+                abortedUploads,
             ],
-            RemovalPolicy = RemovalPolicy.RETAIN,
-        });
+            RemovalPolicy = removal,
+        }));
+    }
+
+    private static BucketProps Closed(BucketProps props)
+    {
+        props.BlockPublicAccess = BlockPublicAccess.BLOCK_ALL;
+        props.ObjectOwnership = ObjectOwnership.BUCKET_OWNER_ENFORCED;
+        props.Encryption = BucketEncryption.S3_MANAGED;
+        props.EnforceSSL = true;
+        props.MinimumTLSVersion = 1.2;
+        return props;
     }
 }

@@ -8,9 +8,12 @@ namespace Pipeline.Cdk;
 /// <summary>Where the code of a function comes from.</summary>
 public static class FunctionCode
 {
-    /// <summary>The published output of <paramref name="project"/>, or a key that does not exist.</summary>
+    /// <summary>
+    /// The published output of <paramref name="project"/>, or a key that does not exist. With
+    /// <paramref name="startScript"/> a shell script of that name, which runs the program, is written beside it.
+    /// </summary>
     /// <exception cref="DirectoryNotFoundException">The folder was given, but this project was not published to it.</exception>
-    public static Code Of(string project, Construct scope, string? publishedFunctions)
+    public static Code Of(string project, Construct scope, string? publishedFunctions, string? startScript = null)
     {
         if (publishedFunctions is null)
         {
@@ -29,6 +32,23 @@ public static class FunctionCode
                 $"Publish it first: dotnet publish {project} -o {folder}");
         }
 
+        if (startScript is not null)
+        {
+            WriteStartScript(Path.Combine(folder, startScript), project);
+        }
+
         return Code.FromAsset(folder);
+    }
+
+    private static void WriteStartScript(string path, string project)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            throw new PlatformNotSupportedException($"{path} has to be executable in Lambda, and Windows cannot say so in an archive. Deploy from Linux, macOS or WSL.");
+        }
+
+        File.WriteAllText(path, $"#!/bin/sh\nexec dotnet {project}.dll\n");
+        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
+            | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
     }
 }

@@ -5,12 +5,12 @@ using Attribute = Amazon.CDK.AWS.DynamoDB.Attribute;
 
 namespace Pipeline.Cdk;
 
-/// <summary>The orders and their stream: the source of truth, so nothing that deletes a stack deletes it.</summary>
+/// <summary>The orders and their stream: the source of truth, so in production nothing that deletes a stack deletes it.</summary>
 public sealed class OrdersTable : Construct
 {
     public Table Table { get; }
 
-    public OrdersTable(Construct scope, string id)
+    public OrdersTable(Construct scope, string id, bool keep)
         : base(scope, id)
     {
         // Table and not TableV2: that one is an AWS::DynamoDB::GlobalTable, which emulators refuse.
@@ -22,8 +22,8 @@ public sealed class OrdersTable : Construct
             // Both images: a change holds the order as it is now, a removal the order as it last was.
             Stream = StreamViewType.NEW_AND_OLD_IMAGES,
             PointInTimeRecovery = true,
-            DeletionProtection = true,
-            RemovalPolicy = RemovalPolicy.RETAIN,
+            DeletionProtection = keep,
+            RemovalPolicy = keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
         });
         Table.AddGlobalSecondaryIndex(new GlobalSecondaryIndexProps
         {

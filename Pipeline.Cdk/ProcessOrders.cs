@@ -1,6 +1,5 @@
 using Amazon.CDK;
 using Amazon.CDK.AWS.DynamoDB;
-using Amazon.CDK.AWS.IAM;
 using Amazon.CDK.AWS.Lambda;
 using Amazon.CDK.AWS.Logs;
 using Amazon.CDK.AWS.S3;
@@ -14,6 +13,8 @@ public sealed record ProcessOrdersProps
     public required Table Orders { get; init; }
     public required Bucket Changes { get; init; }
     public required Code Code { get; init; }
+    public required RetentionDays LogRetention { get; init; }
+    public required int Concurrency { get; init; }
 }
 
 /// <summary>
@@ -39,29 +40,32 @@ public sealed class ProcessOrders : Construct
             RetentionPeriod = Duration.Days(14),
         });
 
-        var logs = new LogGroup(this, "Logs", new LogGroupProps
+        Function = new PipelineFunction(this, "Run", new PipelineFunctionProps
         {
-            LogGroupName = $"/aws/lambda/{Names.Function}",
-            Retention = RetentionDays.ONE_MONTH,
-            RemovalPolicy = RemovalPolicy.DESTROY,
-        });
-
-        Function = new Function(this, "Function", new FunctionProps
-        {
-            FunctionName = Names.Function,
+            Name = Names.Function,
             Description = "Stream batch to Parquet change file.",
-            Runtime = new Runtime("dotnet10", RuntimeFamily.DOTNET_CORE),
-            Architecture = Architecture.ARM_64,
-            Handler = "Pipeline.Processor",
             Code = props.Code,
+            Handler = "Pipeline.Processor",
             // Lambda gives one whole vCPU at 1,769 MB; encoding a batch is bound by it.
-            MemorySize = 1769,
+            MemoryMegabytes = 1769,
             // A full batch takes about a second; a minute leaves room for S3's retries.
             Timeout = Duration.Seconds(60),
-            LogGroup = logs,
-            Role = Role(props, logs),
+            ReservedConcurrency = props.Concurrency,
+            LogRetention = props.LogRetention,
             Environment = new Dictionary<string, string> { [Names.Settings.BucketName] = props.Changes.BucketName },
-        });
+            Rights =
+            [
+                // Any stream of this table: a stream that is switched off and on again has a new name.
+                PipelineFunction.Allow(
+                    ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
+                    $"{props.Orders.TableArn}/stream/*"),
+                PipelineFunction.Allow(
+                    ["s3:PutObject"],
+                    props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"),
+                    props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
+                PipelineFunction.Allow(["sqs:SendMessage"], Failures.QueueArn),
+            ],
+        }).Function;
 
         // The L2 DynamoEventSource cannot say "retry until the record expires" and grants more than is needed.
         _ = new CfnEventSourceMapping(this, "Mapping", new CfnEventSourceMappingProps
@@ -83,36 +87,4 @@ public sealed class ProcessOrders : Construct
             },
         });
     }
-
-    // Written out instead of granted: what the function may do is what stands here, and nothing is added to it.
-    private IRole Role(ProcessOrdersProps props, LogGroup logs)
-    {
-        var role = new Role(this, "Role", new RoleProps
-        {
-            AssumedBy = new ServicePrincipal("lambda.amazonaws.com"),
-            InlinePolicies = new Dictionary<string, PolicyDocument>
-            {
-                ["process_orders"] = new PolicyDocument(new PolicyDocumentProps
-                {
-                    Statements =
-                    [
-                        Allow(["logs:CreateLogStream", "logs:PutLogEvents"], logs.LogGroupArn),
-                        // Any stream of this table: a stream that is switched off and on again has a new name.
-                        Allow(
-                            ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"],
-                            $"{props.Orders.TableArn}/stream/*"),
-                        Allow(
-                            ["s3:PutObject"],
-                            props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"),
-                            props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
-                        Allow(["sqs:SendMessage"], Failures.QueueArn),
-                    ],
-                }),
-            },
-        });
-        return role.WithoutPolicyUpdates();
-    }
-
-    private static PolicyStatement Allow(string[] actions, params string[] resources) =>
-        new(new PolicyStatementProps { Actions = actions, Resources = resources });
 }

@@ -9,11 +9,12 @@ using Xunit.v3;
 
 namespace Pipeline.Cdk.Tests;
 
-/// <summary>Runs the app in this process, the stack's usual template once for all tests.</summary>
+/// <summary>Runs the app in this process, the stack's usual templates once for all tests.</summary>
 public sealed class Synthesis : IDisposable
 {
     private readonly string _scratch = Directory.CreateTempSubdirectory("pipeline-cdk-tests-").FullName;
-    private readonly Lazy<TemplateView> _template;
+    private readonly Lazy<TemplateView> _prod;
+    private readonly Lazy<TemplateView> _dev;
     private int _runs;
 
     public Synthesis()
@@ -22,10 +23,14 @@ public sealed class Synthesis : IDisposable
         // temporary files go into the folder that is deleted at the end.
         System.Environment.SetEnvironmentVariable("TMPDIR", Folder("tmp"));
         System.Environment.SetEnvironmentVariable("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20");
-        _template = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps())));
+        _prod = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps())));
+        _dev = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps { Environment = Purpose.Dev })));
     }
 
-    public TemplateView Template => _template.Value;
+    /// <summary>The template as the build writes it: with nothing set, which means production.</summary>
+    public TemplateView Prod => _prod.Value;
+
+    public TemplateView Dev => _dev.Value;
 
     /// <summary>The text of the template that the stack gives for these settings.</summary>
     public string Run(PipelineStackProps props)

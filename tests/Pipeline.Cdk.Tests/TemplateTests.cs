@@ -1,10 +1,37 @@
+using System.Text.Json.Nodes;
+using Pipeline.Cdk.Tests.Rules;
+
 namespace Pipeline.Cdk.Tests;
 
 public sealed class TemplateTests(Synthesis synthesis)
 {
-    public static TheoryData<string> Rules => [.. TemplateRules.All.Keys];
+    public static TheoryData<string> Rules => [.. Rule.All.Select(rule => rule.Says)];
+
+    public static TheoryData<string> RulesOfBoth => [.. Rule.All.Where(rule => !rule.OfProdOnly).Select(rule => rule.Says)];
+
+    public static TheoryData<string, string> Mutants =>
+        [.. Rule.All.SelectMany(rule => rule.Mutants, (rule, mutant) => new TheoryDataRow<string, string>(rule.Says, mutant.Does))];
 
     [Theory]
     [MemberData(nameof(Rules))]
-    public void Rule_holds(string rule) => TemplateRules.All[rule](synthesis.Template);
+    public void In_production(string rule) => Named(rule).Check(synthesis.Prod);
+
+    [Theory]
+    [MemberData(nameof(RulesOfBoth))]
+    public void In_development(string rule) => Named(rule).Check(synthesis.Dev);
+
+    [Theory]
+    [MemberData(nameof(Mutants))]
+    public void Mutant_is_caught(string rule, string mutant)
+    {
+        var mutated = Assert.Single(Named(rule).Mutants, m => m.Does == mutant).Apply(synthesis.Prod);
+        Assert.False(JsonNode.DeepEquals(synthesis.Prod.Root, JsonNode.Parse(mutated)), "The mutant is no mutant: it changes nothing.");
+
+        Assert.ThrowsAny<Exception>(() => Named(rule).Check(new TemplateView(mutated)));
+    }
+
+    [Fact]
+    public void Every_rule_has_a_mutant() => Assert.All(Rule.All, rule => Assert.NotEmpty(rule.Mutants));
+
+    private static Rule Named(string says) => Assert.Single(Rule.All, rule => rule.Says == says);
 }

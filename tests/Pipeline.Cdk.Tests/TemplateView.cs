@@ -5,7 +5,10 @@ using Amazon.CDK.Assertions;
 
 namespace Pipeline.Cdk.Tests;
 
-/// <summary>A template as the rules look at it: matched by the CDK's own assertions, or rendered as readable lines.</summary>
+/// <summary>
+/// A template as the rules look at it: matched by the CDK's own assertions, or rendered as readable lines. Resources
+/// go by their logical ids without the hash at the end, which a rule should not have to know.
+/// </summary>
 public sealed partial class TemplateView(string json)
 {
     private readonly Lazy<Template> _template = new(() => Template.FromString(json));
@@ -14,56 +17,67 @@ public sealed partial class TemplateView(string json)
 
     public JsonObject Root { get; } = JsonNode.Parse(json)!.AsObject();
 
-    public IEnumerable<(string Id, JsonObject Resource)> Resources(string type) =>
-        Root["Resources"]!.AsObject().Where(r => Type(r.Value!) == type).Select(r => (r.Key, r.Value!.AsObject()));
+    public IEnumerable<(string Name, string Type, JsonObject Properties)> Everything =>
+        Root["Resources"]!.AsObject().Select(r => (NameOf(r.Key), (string)r.Value!["Type"]!, r.Value["Properties"]!.AsObject()));
 
-    public IEnumerable<string> Types => Root["Resources"]!.AsObject().Select(r => Type(r.Value!));
+    public IEnumerable<(string Name, JsonObject Properties)> All(string type) =>
+        Everything.Where(r => r.Type == type).Select(r => (r.Name, r.Properties));
+
+    public JsonObject this[string name] => Assert.Single(Everything, r => r.Name == name).Properties;
 
     /// <summary>
-    /// Exactly one resource of the type, and its properties are like these: objects may have more properties,
-    /// arrays and values are equal.
+    /// A resource of the type has properties like these: objects may have more properties, arrays and values are
+    /// equal. One of the properties should say which resource is meant.
     /// </summary>
-    public void HasOne(string type, string properties)
-    {
-        _template.Value.ResourceCountIs(type, 1);
+    public void Has(string type, string properties) =>
         _template.Value.HasResourceProperties(type, ToObject(JsonSerializer.Deserialize<JsonElement>(properties))!);
-    }
 
     /// <summary>Every resource of the type, at least one, has properties like these.</summary>
     public void AllHave(string type, string properties)
     {
-        Assert.NotEmpty(Resources(type));
+        Assert.NotEmpty(All(type));
         _template.Value.AllResourcesProperties(type, ToObject(JsonSerializer.Deserialize<JsonElement>(properties))!);
     }
 
-    public void AllAreKept(string type) =>
-        _template.Value.AllResources(type, new Dictionary<string, object> { ["DeletionPolicy"] = "Retain", ["UpdateReplacePolicy"] = "Retain" });
-
-    /// <summary>
-    /// What the role of a function may do, one line an action and resource: <c>s3:PutObject on ${ChangesBucket.Arn}/x*</c>.
-    /// Managed policies and separately attached ones are lines, too: nothing that a role gets is left out.
-    /// </summary>
-    public string[] RightsOf(string roleName)
+    /// <summary>What happens to every resource of the type when it goes out of the stack or is replaced.</summary>
+    public void AllAre(string policy, string type)
     {
-        var (roleId, role) = Assert.Single(Resources("AWS::IAM::Role"), r => NameOf(r.Id) == roleName);
-        var inline = role["Properties"]!["Policies"]?.AsArray().Select(p => p!["PolicyDocument"]!) ?? [];
-        var attached = Resources("AWS::IAM::Policy")
-            .Where(p => p.Resource["Properties"]!["Roles"]!.AsArray().Any(r => (string?)r!["Ref"] == roleId))
-            .Select(p => p.Resource["Properties"]!["PolicyDocument"]!);
-        var managed = role["Properties"]!["ManagedPolicyArns"]?.AsArray().Select(arn => $"managed policy {Render(arn!)}") ?? [];
-        return [.. inline.Concat(attached).SelectMany(Lines).Concat(managed).Order(StringComparer.Ordinal)];
+        Assert.NotEmpty(All(type));
+        _template.Value.AllResources(type, new Dictionary<string, object> { ["DeletionPolicy"] = policy, ["UpdateReplacePolicy"] = policy });
     }
 
+    /// <summary>Properties as lines <c>Name=value</c>, with their references readable.</summary>
+    public static string[] Lines(JsonNode properties) =>
+        [.. properties.AsObject().Select(p => $"{p.Key}={Render(p.Value!)}")];
+
+    /// <summary>
+    /// What a role may do, one line an action and resource: <c>s3:PutObject on ${ChangesBucket.Arn}/x*</c>. Managed
+    /// policies and separately attached ones are lines, too: nothing that a role gets is left out.
+    /// </summary>
+    public string[] RightsOf(string role)
+    {
+        var properties = this[role];
+        var inline = properties["Policies"]?.AsArray().Select(p => p!["PolicyDocument"]!) ?? [];
+        var attached = All("AWS::IAM::Policy")
+            .Where(p => p.Properties["Roles"]!.AsArray().Any(r => Render(r!) == $"${{{role}}}"))
+            .Select(p => p.Properties["PolicyDocument"]!);
+        var managed = properties["ManagedPolicyArns"]?.AsArray().Select(arn => $"managed policy {Render(arn!)}") ?? [];
+        return [.. inline.Concat(attached).SelectMany(Statements).Concat(managed).Order(StringComparer.Ordinal)];
+    }
+
+    /// <summary>Who may take a role, and on which condition.</summary>
+    public string[] TakersOf(string role) =>
+        [.. this[role]["AssumeRolePolicyDocument"]!["Statement"]!.AsArray().Select(s => $"{Render(s!["Principal"]!)}{Condition(s)}")];
+
     /// <summary>The statements of a policy document, one line an action and resource.</summary>
-    public static IEnumerable<string> Lines(JsonNode document) =>
+    public static IEnumerable<string> Statements(JsonNode document) =>
         from statement in document["Statement"]!.AsArray()
         let effect = (string)statement["Effect"]! == "Allow" ? "" : "not "
-        let condition = statement["Condition"] is { } c ? $" if {c.ToJsonString()}" : ""
         from action in Many(statement["Action"]!)
         from resource in Many(statement["Resource"]!)
-        select $"{effect}{Render(action)} on {Render(resource)}{condition}";
+        select $"{effect}{Render(action)} on {Render(resource)}{Condition(statement)}";
 
-    /// <summary>A value with its references as <c>${Name}</c> or <c>${Name.Attribute}</c>, without the hash in the name.</summary>
+    /// <summary>A value with its references as <c>${Name}</c> or <c>${Name.Attribute}</c>.</summary>
     public static string Render(JsonNode value) => value switch
     {
         JsonObject o when o["Ref"] is { } reference => $"${{{NameOf((string)reference!)}}}",
@@ -75,11 +89,11 @@ public sealed partial class TemplateView(string json)
         _ => value.ToString(),
     };
 
+    public static string NameOf(string logicalId) => Hash().Replace(logicalId, "");
+
+    private static string Condition(JsonNode statement) => statement["Condition"] is { } condition ? $" if {Render(condition)}" : "";
+
     private static IEnumerable<JsonNode> Many(JsonNode oneOrMany) => oneOrMany is JsonArray many ? many.Select(n => n!) : [oneOrMany];
-
-    private static string Type(JsonNode resource) => (string)resource["Type"]!;
-
-    private static string NameOf(string logicalId) => Hash().Replace(logicalId, "");
 
     [GeneratedRegex("[0-9A-F]{8}$")]
     private static partial Regex Hash();

@@ -1,0 +1,141 @@
+using System.Text.Json;
+using Amazon.CDK;
+using Amazon.CDK.AWS.Apigatewayv2;
+using Amazon.CDK.AWS.DynamoDB;
+using Amazon.CDK.AWS.Lambda;
+using Amazon.CDK.AWS.Logs;
+using Constructs;
+
+namespace Pipeline.Cdk;
+
+public sealed record OrdersApiProps
+{
+    public required Table Orders { get; init; }
+    public required Code Code { get; init; }
+    public required RetentionDays LogRetention { get; init; }
+    public required int RequestsPerSecond { get; init; }
+
+    /// <summary>Who issues the tokens that callers show; null: callers sign with AWS credentials instead.</summary>
+    public required JwtIssuer? Issuer { get; init; }
+}
+
+/// <param name="Url">The `iss` of the tokens, below which the issuer's keys are found.</param>
+/// <param name="Audience">The `aud` of the tokens that are meant for this API.</param>
+public sealed record JwtIssuer(string Url, string Audience);
+
+/// <summary>
+/// The Orders API behind an HTTP API: the same ASP.NET program as everywhere, started by the Lambda Web Adapter,
+/// which turns invocations into HTTP requests to it.
+/// </summary>
+public sealed class OrdersApi : Construct
+{
+    public const string FunctionName = "orders_api";
+    public const string StartScript = "run.sh";
+
+    private const int Port = 8080;
+
+    public Function Function { get; }
+    public CfnApi Api { get; }
+
+    public OrdersApi(Construct scope, string id, OrdersApiProps props)
+        : base(scope, id)
+    {
+        Function = new PipelineFunction(this, "Run", new PipelineFunctionProps
+        {
+            Name = FunctionName,
+            Description = "Orders over HTTP.",
+            Code = props.Code,
+            Handler = StartScript,
+            MemoryMegabytes = 1024,
+            // The HTTP API gives up after 30 seconds.
+            Timeout = Duration.Seconds(29),
+            LogRetention = props.LogRetention,
+            // AWS's own layer with the adapter, version 0.9.1; the account is theirs.
+            Layer = LayerVersion.FromLayerVersionArn(this, "WebAdapter", $"arn:aws:lambda:{Aws.REGION}:753240598075:layer:LambdaAdapterLayerArm64:25"),
+            Environment = new Dictionary<string, string>
+            {
+                [Names.Settings.TableName] = props.Orders.TableName,
+                ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{Port}",
+                ["AWS_LAMBDA_EXEC_WRAPPER"] = "/opt/bootstrap",
+                ["AWS_LWA_PORT"] = $"{Port}",
+                ["AWS_LWA_READINESS_CHECK_PATH"] = "/alive",
+            },
+            Rights =
+            [
+                PipelineFunction.Allow(
+                    ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
+                    props.Orders.TableArn),
+                PipelineFunction.Allow(["dynamodb:Query"], $"{props.Orders.TableArn}/index/{Names.CustomerIndex}"),
+            ],
+        }).Function;
+
+        Api = new CfnApi(this, "Api", new CfnApiProps { Name = "orders", ProtocolType = "HTTP", Description = "Orders over HTTP." });
+        var integration = new CfnIntegration(this, "Integration", new CfnIntegrationProps
+        {
+            ApiId = Api.Ref,
+            IntegrationType = "AWS_PROXY",
+            IntegrationUri = Function.FunctionArn,
+            PayloadFormatVersion = "2.0",
+        });
+        var authorizer = props.Issuer is not { } issuer ? null : new CfnAuthorizer(this, "Authorizer", new CfnAuthorizerProps
+        {
+            ApiId = Api.Ref,
+            Name = "tokens",
+            AuthorizerType = "JWT",
+            IdentitySource = ["$request.header.Authorization"],
+            JwtConfiguration = new CfnAuthorizer.JWTConfigurationProperty { Issuer = issuer.Url, Audience = [issuer.Audience] },
+        });
+        // One route for everything, and it asks who is there: the program's own routes decide the rest.
+        _ = new CfnRoute(this, "Route", new CfnRouteProps
+        {
+            ApiId = Api.Ref,
+            RouteKey = "$default",
+            Target = $"integrations/{integration.Ref}",
+            AuthorizationType = authorizer is null ? "AWS_IAM" : "JWT",
+            AuthorizerId = authorizer?.Ref,
+        });
+
+        var accessLogs = new LogGroup(this, "AccessLogs", new LogGroupProps
+        {
+            LogGroupName = "/aws/apigateway/orders",
+            Retention = props.LogRetention,
+            RemovalPolicy = RemovalPolicy.DESTROY,
+        });
+        _ = new CfnStage(this, "Stage", new CfnStageProps
+        {
+            ApiId = Api.Ref,
+            StageName = "$default",
+            AutoDeploy = true,
+            DefaultRouteSettings = new CfnStage.RouteSettingsProperty
+            {
+                ThrottlingRateLimit = props.RequestsPerSecond,
+                ThrottlingBurstLimit = 2 * props.RequestsPerSecond,
+                DetailedMetricsEnabled = false,
+            },
+            AccessLogSettings = new CfnStage.AccessLogSettingsProperty
+            {
+                DestinationArn = accessLogs.LogGroupArn,
+                // Who asked for what, and how it went; nothing of what was sent.
+                Format = JsonSerializer.Serialize(new Dictionary<string, string>
+                {
+                    ["request_id"] = "$context.requestId",
+                    ["time"] = "$context.requestTime",
+                    ["source_ip"] = "$context.identity.sourceIp",
+                    ["method"] = "$context.httpMethod",
+                    ["path"] = "$context.path",
+                    ["status"] = "$context.status",
+                    ["response_bytes"] = "$context.responseLength",
+                    ["latency_ms"] = "$context.responseLatency",
+                    ["error"] = "$context.error.message",
+                }),
+            },
+        });
+        _ = new CfnPermission(this, "Invoke", new CfnPermissionProps
+        {
+            Action = "lambda:InvokeFunction",
+            FunctionName = Function.FunctionName,
+            Principal = "apigateway.amazonaws.com",
+            SourceArn = $"arn:{Aws.PARTITION}:execute-api:{Aws.REGION}:{Aws.ACCOUNT_ID}:{Api.Ref}/*",
+        });
+    }
+}

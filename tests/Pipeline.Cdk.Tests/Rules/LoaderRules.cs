@@ -1,0 +1,129 @@
+namespace Pipeline.Cdk.Tests.Rules;
+
+internal static class LoaderRules
+{
+    private const string Function = "LoaderRunFunction";
+    private const string Role = "LoaderRunRole";
+    private const string WakeUps = "LoaderWakeUps";
+
+    public static IEnumerable<Rule> All { get; } =
+    [
+        new("load_orders runs in the network, one at a time",
+            template =>
+            {
+                template.Has("AWS::Lambda::Function",
+                    """
+                    {
+                      "FunctionName": "load_orders",
+                      "Runtime": "dotnet10",
+                      "Handler": "Pipeline.Loader",
+                      "MemorySize": 512,
+                      "Timeout": 120,
+                      "ReservedConcurrentExecutions": 1
+                    }
+                    """);
+                Assert.Equal(
+                    "{SecurityGroupIds=[${NetworkLoaderGroup.GroupId}], SubnetIds=[${NetworkVpcIsolatedSubnet1Subnet}, ${NetworkVpcIsolatedSubnet2Subnet}]}",
+                    TemplateView.Render(template[Function]["VpcConfig"]!));
+            },
+            new Mutant("two at once", Function, function => function["ReservedConcurrentExecutions"] = 2),
+            new Mutant("outside the network", Function, function => function.Remove("VpcConfig"))),
+
+        new("load_orders knows where everything is, but no password",
+            template => Assert.Equal(
+                [
+                    "Pipeline__BucketName=${ChangesBucket}",
+                    "ConnectionStrings__warehouse=Host=${WarehouseCluster.Endpoint.Address};Port=5439;Database=warehouse;Username=loader;SSL Mode=VerifyFull;Server Compatibility Mode=Redshift",
+                    "Pipeline__WarehouseSecretArn=${WarehouseLoaderSecret}",
+                    "Pipeline__WarehouseCopyRoleArn=${WarehouseCopyRole.Arn}",
+                ],
+                TemplateView.Lines(template[Function]["Environment"]!["Variables"]!)
+                    .Where(line => !line.StartsWith("PARAMETERS_SECRETS_EXTENSION_", StringComparison.Ordinal)
+                        && !line.StartsWith("SECRETS_MANAGER_T", StringComparison.Ordinal) && !line.StartsWith("SSM_", StringComparison.Ordinal))),
+            new Mutant("TLS that is not verified", Function, function => function["Environment"]!["Variables"]!["ConnectionStrings__warehouse"]!["Fn::Join"]![1]![2] = ";SSL Mode=Prefer"),
+            new Mutant("a secret in the environment", Function, function => function["Environment"]!["Variables"]!["Password"] = "secret")),
+
+        new("load_orders may do exactly this",
+            template =>
+            {
+                const string itself = " if {ArnEquals={lambda:SourceFunctionArn=arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:load_orders}}";
+                const string network = "arn:${AWS::Partition}:ec2:${AWS::Region}:${AWS::AccountId}:*/*";
+                Assert.Equal(
+                    [
+                        $"ec2:AssignPrivateIpAddresses on {network}",
+                        $"ec2:CreateNetworkInterface on {network}",
+                        $"ec2:DeleteNetworkInterface on {network}",
+                        "ec2:DescribeNetworkInterfaces on *",
+                        "ec2:DescribeSubnets on *",
+                        $"ec2:UnassignPrivateIpAddresses on {network}",
+                        "logs:CreateLogStream on ${LoaderRunLogs.Arn}",
+                        "logs:PutLogEvents on ${LoaderRunLogs.Arn}",
+                        $"not ec2:AssignPrivateIpAddresses on *{itself}",
+                        $"not ec2:CreateNetworkInterface on *{itself}",
+                        $"not ec2:DeleteNetworkInterface on *{itself}",
+                        $"not ec2:DescribeNetworkInterfaces on *{itself}",
+                        $"not ec2:DescribeSubnets on *{itself}",
+                        $"not ec2:UnassignPrivateIpAddresses on *{itself}",
+                        $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.ChangesPrefix}*",
+                        $"s3:ListBucket on ${{ChangesBucket.Arn}} if {{StringLike={{s3:prefix={Names.ChangesPrefix}*}}}}",
+                        "s3:PutObject on ${ChangesBucket.Arn}/orders/manifests/*",
+                        "secretsmanager:GetSecretValue on ${WarehouseLoaderSecret}",
+                        "sqs:DeleteMessage on ${LoaderWakeUps.Arn}",
+                        "sqs:GetQueueAttributes on ${LoaderWakeUps.Arn}",
+                        "sqs:ReceiveMessage on ${LoaderWakeUps.Arn}",
+                        "xray:PutTelemetryRecords on *",
+                        "xray:PutTraceSegments on *",
+                    ],
+                    template.RightsOf(Role));
+            },
+            new Mutant("every secret", Role, role => Mutant.Statement(role, 5)["Resource"] = "*"),
+            new Mutant("may delete change files", Role, role => Mutant.Statement(role, 4)["Action"] = "s3:DeleteObject"),
+            new Mutant("its code may make network interfaces", Role, role => role["Policies"]![0]!["PolicyDocument"]!["Statement"]!.AsArray().RemoveAt(9))),
+
+        new("Wake-ups stand in one line, and a failed one is seen again when its load is over",
+            template =>
+            {
+                template.Has("AWS::SQS::Queue",
+                    """
+                    {
+                      "QueueName": "load_orders-wake-ups.fifo",
+                      "FifoQueue": true,
+                      "ContentBasedDeduplication": true,
+                      "VisibilityTimeout": 150,
+                      "MessageRetentionPeriod": 86400
+                    }
+                    """);
+                template.Has("AWS::SQS::Queue", """{ "QueueName": "load_orders-failures.fifo", "FifoQueue": true, "MessageRetentionPeriod": 1209600 }""");
+                Assert.Equal("{deadLetterTargetArn=${LoaderFailures.Arn}, maxReceiveCount=10}", TemplateView.Render(template[WakeUps]["RedrivePolicy"]!));
+                Assert.True((int)template[WakeUps]["VisibilityTimeout"]! > (int)template[Function]["Timeout"]!, "A second load could start while the first still runs.");
+                Assert.Equal(
+                    ["BatchSize=10", "Enabled=true", "EventSourceArn=${LoaderWakeUps.Arn}", "FunctionName=${LoaderRunFunction}"],
+                    TemplateView.Lines(template["LoaderMapping"]));
+            },
+            new Mutant("seen again while the load still runs", WakeUps, queue => queue["VisibilityTimeout"] = 30),
+            new Mutant("no end to a failing wake-up", WakeUps, queue => queue.Remove("RedrivePolicy")),
+            new Mutant("a mapping of something else", "LoaderMapping", mapping => mapping["EventSourceArn"] = mapping["FunctionName"]!.DeepClone())),
+
+        new("A new change file wakes the loader, and so does the clock",
+            template =>
+            {
+                Assert.True((bool)template["ChangesBucket"]["NotificationConfiguration"]!["EventBridgeConfiguration"]!["EventBridgeEnabled"]!);
+                const string target = "[{Arn=${LoaderWakeUps.Arn}, Id=Target0, RetryPolicy={MaximumEventAgeInSeconds=86400, MaximumRetryAttempts=185}, SqsParameters={MessageGroupId=load}}]";
+                Assert.Equal(
+                    [
+                        "Description=A change file was written.",
+                        $"EventPattern={{detail={{bucket={{name=[${{ChangesBucket}}]}}, object={{key=[{{prefix={Names.ChangesPrefix}}}]}}}}, detail-type=[Object Created], source=[aws.s3]}}",
+                        "State=ENABLED",
+                        $"Targets={target}",
+                    ],
+                    TemplateView.Lines(template["LoaderNewChangeFile"]));
+                Assert.Equal(
+                    ["Description=Load what an event missed.", "ScheduleExpression=rate(5 minutes)", "State=ENABLED", $"Targets={target}"],
+                    TemplateView.Lines(template["LoaderSweep"]));
+            },
+            new Mutant("no events", "ChangesBucket", bucket => bucket.Remove("NotificationConfiguration")),
+            new Mutant("the quarantine wakes it", "LoaderNewChangeFile", rule => rule["EventPattern"]!["detail"]!["object"]!["key"]![0]!["prefix"] = "orders/quarantine/"),
+            new Mutant("wake-ups in a line of their own", "LoaderSweep", rule => rule["Targets"]![0]!["SqsParameters"]!["MessageGroupId"] = "sweep"),
+            new Mutant("no sweep", "LoaderSweep", rule => rule["State"] = "DISABLED")),
+    ];
+}
