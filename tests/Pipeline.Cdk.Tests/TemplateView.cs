@@ -89,13 +89,15 @@ public sealed partial class TemplateView(string json)
         _ => value.ToString(),
     };
 
-    public static string NameOf(string logicalId) => Hash().Replace(logicalId, "");
+    /// <summary>A logical id, or a text in which some stand, without the hashes.</summary>
+    public static string NameOf(string text) => Hash().Replace(text, "");
 
     private static string Condition(JsonNode statement) => statement["Condition"] is { } condition ? $" if {Render(condition)}" : "";
 
     private static IEnumerable<JsonNode> Many(JsonNode oneOrMany) => oneOrMany is JsonArray many ? many.Select(n => n!) : [oneOrMany];
 
-    [GeneratedRegex("[0-9A-F]{8}$")]
+    // The CDK's eight digits at the end of a logical id; what follows is no part of a name.
+    [GeneratedRegex("(?<=[A-Za-z0-9])[0-9A-F]{8}(?![A-Za-z0-9])")]
     private static partial Regex Hash();
 
     // jsii carries dictionaries, arrays and plain values.

@@ -1,0 +1,78 @@
+using System.Diagnostics;
+using System.Text.Json;
+
+namespace Pipeline.Cdk.Tests;
+
+/// <summary>cdk-nag's AwsSolutions pack over the template, where it is installed, against a list of reviewed findings.</summary>
+public sealed class NagTests(Synthesis synthesis)
+{
+    private const string NoResource = "X-Ray's actions and describing network interfaces and subnets know no resource.";
+    private const string OwnPrefix = "Every object below a prefix of this pipeline's own.";
+    private const string EndOfTheLine = "It is the end of the line: an operator reads it, no program does.";
+
+    private static readonly Dictionary<string, string> Accepted = new()
+    {
+        ["AwsSolutions-IAM5 OrdersApiRunRole Resource::*"] = NoResource,
+        ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::*"] = NoResource,
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::*"] = NoResource,
+        ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<ChangesBucket.Arn>/orders/changes/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<ChangesBucket.Arn>/orders/quarantine/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 WarehouseCopyRole Resource::<ChangesBucket.Arn>/orders/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/changes/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/manifests/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<OrdersTable.Arn>/stream/*"] = "A stream that is switched off and on again has another name.",
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*"] =
+            "Lambda makes the network interfaces, so their names are not known; the function's own code is denied all of it.",
+        ["AwsSolutions-SQS3 ProcessOrdersFailures"] = EndOfTheLine,
+        ["AwsSolutions-SQS3 AlarmsQuarantined"] = EndOfTheLine,
+        ["AwsSolutions-RS4 WarehouseCluster"] = "The security group lets in the loader and nobody else; another port would hide nothing.",
+        ["AwsSolutions-SMG4 WarehouseLoaderSecret"] =
+            "Rotation takes a function from AWS's application repository, which nobody here wrote. The administrator's password is rotated by Redshift.",
+    };
+
+    [Fact]
+    public async Task cdk_nag_finds_what_was_reviewed_and_nothing_else()
+    {
+        var folder = Repository.File("tests", "Pipeline.Cdk.Tests", "Nag");
+        Assert.SkipUnless(
+            Directory.Exists(Path.Combine(folder, "node_modules", "cdk-nag")), "cdk-nag is not installed: npm --prefix tests/Pipeline.Cdk.Tests/Nag ci");
+        var template = Path.Combine(synthesis.Folder("nag"), "template.json");
+        await File.WriteAllTextAsync(template, synthesis.Prod.Json, TestContext.Current.CancellationToken);
+
+        var found = await FindingsAsync(folder, template);
+
+        Assert.Equal(Accepted.Keys.Order(), found.Order());
+    }
+
+    private static async Task<IReadOnlyList<string>> FindingsAsync(string folder, string template)
+    {
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        timeout.CancelAfter(TimeSpan.FromMinutes(2));
+        using var node = Process.Start(new ProcessStartInfo("node", ["nag.mjs", template])
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        try
+        {
+            var output = node.StandardOutput.ReadToEndAsync(timeout.Token);
+            var errors = node.StandardError.ReadToEndAsync(timeout.Token);
+            await node.WaitForExitAsync(timeout.Token);
+            Assert.True(node.ExitCode == 0, $"nag.mjs ended with {node.ExitCode}: {await errors}");
+            return [.. (await output).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(Readable)];
+        }
+        catch (OperationCanceledException)
+        {
+            node.Kill(entireProcessTree: true);
+            throw;
+        }
+    }
+
+    private static string Readable(string line)
+    {
+        var finding = JsonDocument.Parse(line).RootElement;
+        string Text(string name) => finding.GetProperty(name).GetString()!;
+        return $"{Text("rule")} {TemplateView.NameOf(Text("resource"))} {TemplateView.NameOf(Text("finding"))}".TrimEnd();
+    }
+}
