@@ -1,0 +1,118 @@
+using System.Net;
+using Amazon.Runtime;
+using Pipeline.LambdaEmulator.EventSource;
+using Pipeline.LambdaEmulator.Stack;
+
+namespace Pipeline.LambdaEmulator;
+
+/// <summary>Provisions if that was asked for, then runs the event source mappings until the process ends.</summary>
+public sealed partial class Emulator(
+    EmulatorOptions options,
+    StackPlan plan,
+    Provisioner provisioner,
+    IReadOnlyList<EventSourceMapping> mappings,
+    Telemetry telemetry,
+    TimeProvider time,
+    IHostApplicationLifetime lifetime,
+    ILogger<Emulator> logger) : BackgroundService
+{
+    /// <summary>Servers that are started together with the emulator are waited for this long.</summary>
+    private static readonly TimeSpan ServersWithin = TimeSpan.FromSeconds(60);
+
+    private volatile bool _isProvisioned;
+
+    /// <summary>Null when everything that was asked for is done and runs; else what is missing.</summary>
+    public string? NotReady() =>
+        !_isProvisioned ? "The stack is not provisioned yet."
+        : mappings.FirstOrDefault(mapping => mapping.State is MappingState.Creating or MappingState.Problem || mapping.Problem is not null) is { } mapping
+            ? $"The mapping of {mapping.Plan.Table} to {mapping.Plan.Function.Name} is {mapping.State}: {mapping.Problem}"
+            : null;
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        try
+        {
+            // One emulator per state folder: two would overwrite each other's checkpoints. Freed when the process ends.
+            using var folder = LockFolder();
+            if (options.Provision)
+            {
+                await ProvisionAsync(stoppingToken);
+            }
+
+            _isProvisioned = true;
+            telemetry.ObserveIteratorAge(IteratorAges);
+            await Task.WhenAll(mappings.Select(mapping => mapping.RunAsync(stoppingToken)));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The process was asked to end.
+        }
+        catch (Exception e)
+        {
+            if (e is TemplateException or InvalidDataException or AmazonServiceException)
+            {
+                LogRefused(e.Message);
+            }
+            else
+            {
+                LogFailed(e);
+            }
+
+            Environment.ExitCode = 1;
+            lifetime.StopApplication();
+        }
+    }
+
+    private IEnumerable<(string Function, string ShardId, TimeSpan Age)> IteratorAges() =>
+        from mapping in mappings
+        from shard in mapping.Shards()
+        select (mapping.Plan.Function.Name, shard.ShardId, shard.IteratorAge(time.GetUtcNow()));
+
+    private FileStream LockFolder()
+    {
+        Directory.CreateDirectory(options.StateFolder);
+        var path = Path.Combine(options.StateFolder, "lock");
+        try
+        {
+            return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException e)
+        {
+            throw new InvalidDataException(
+                $"--state {options.StateFolder} is used by another emulator ({e.Message}). Stop that one, or give this one its own folder.");
+        }
+    }
+
+    private async Task ProvisionAsync(CancellationToken cancellationToken)
+    {
+        using var within = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        within.CancelAfter(ServersWithin);
+        for (var failures = 1; ; failures++)
+        {
+            try
+            {
+                await provisioner.ProvisionAsync(plan, within.Token);
+                return;
+            }
+            catch (Exception e) when (IsPassing(e) && !within.IsCancellationRequested)
+            {
+                LogNotProvisioned(e.Message);
+                await Task.Delay(Backoff.After(failures), within.Token);
+            }
+        }
+    }
+
+    /// <summary>A server that is not there yet, or that has a fault; not one that refuses what it is asked.</summary>
+    private static bool IsPassing(Exception e) => e is HttpRequestException
+        or AmazonServiceException { StatusCode: 0 or >= HttpStatusCode.InternalServerError }
+        or AmazonClientException;
+
+    [LoggerMessage(LogLevel.Critical, "{Message}")]
+    private partial void LogRefused(string message);
+
+    [LoggerMessage(LogLevel.Critical, "The emulator ends")]
+    private partial void LogFailed(Exception exception);
+
+    [LoggerMessage(LogLevel.Warning, "The stack could not be provisioned, trying again: {Message}")]
+    private partial void LogNotProvisioned(string message);
+}

@@ -1,0 +1,210 @@
+using Amazon.DynamoDBv2;
+using Pipeline.LambdaEmulator.Functions;
+using Pipeline.LambdaEmulator.Stack;
+using Pipeline.LambdaEmulator.Streams;
+
+namespace Pipeline.LambdaEmulator.EventSource;
+
+/// <summary>The states of an event source mapping as far as they exist locally.</summary>
+public enum MappingState
+{
+    Creating,
+    Enabled,
+    Disabled,
+
+    /// <summary>It does not read: the message says why. It goes on by itself once that is mended.</summary>
+    Problem,
+}
+
+/// <summary>
+/// One event source mapping: finds its stream, starts its shards as their parents are finished, and keeps their
+/// checkpoints. What happens to a batch is decided in <see cref="ShardProcessor"/>.
+/// </summary>
+public sealed partial class EventSourceMapping(
+    MappingPlan plan,
+    string stateFolder,
+    string region,
+    LambdaFunction function,
+    DynamoDbStreamsClient streams,
+    OnFailureDestination? onFailure,
+    Telemetry telemetry,
+    TimeProvider time,
+    ILoggerFactory loggers)
+{
+    /// <summary>Between two looks for new shards; also done at once when a shard has ended.</summary>
+    private static readonly TimeSpan ListShardsEvery = TimeSpan.FromSeconds(10);
+
+    private readonly ILogger _logger = loggers.CreateLogger<EventSourceMapping>();
+    private readonly Dictionary<string, (ShardWorker Worker, Task Run)> _running = [];
+    private Checkpoints? _checkpoints;
+    private string? _problem;
+
+    public MappingPlan Plan => plan;
+
+    public MappingState State { get; private set; } = plan.IsEnabled ? MappingState.Creating : MappingState.Disabled;
+
+    /// <summary>What is wrong; null if nothing is.</summary>
+    public string? Problem => _problem ?? _checkpoints?.Problem;
+
+    public string? StreamArn { get; private set; }
+
+    /// <summary>Runs until cancelled.</summary>
+    /// <exception cref="InvalidDataException">The checkpoint file is corrupt.</exception>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        if (!plan.IsEnabled)
+        {
+            return;
+        }
+
+        StreamArn = plan.StreamArn ?? await UntilItWorksAsync(FindStreamAsync, cancellationToken);
+        var file = new CheckpointFile(stateFolder, plan.Id, StreamArn);
+        var stream = new StreamSource(streams, StreamArn, new StreamRecordFormat(region, StreamArn), time);
+        var positions = file.Load() ?? await UntilItWorksAsync(ct => StartAsync(stream, file, ct), cancellationToken);
+        _checkpoints = new Checkpoints(file, positions, time, loggers.CreateLogger<Checkpoints>());
+
+        using var ends = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var saving = _checkpoints.SaveAsync(ends.Token);
+        try
+        {
+            while (true)
+            {
+                var shards = await UntilItWorksAsync(stream.ListShardsAsync, cancellationToken);
+                Forget(shards);
+                Start(shards, stream, cancellationToken);
+                await Task.WhenAny([Task.Delay(ListShardsEvery, time, cancellationToken), .. _running.Values.Select(shard => shard.Run)]);
+                cancellationToken.ThrowIfCancellationRequested();
+                await CollectFinishedAsync();
+            }
+        }
+        finally
+        {
+            await ends.CancelAsync();
+            await saving;
+        }
+    }
+
+    /// <summary>The shards that are being read, as they are now.</summary>
+    public IReadOnlyList<ShardStatus> Shards()
+    {
+        lock (_running)
+        {
+            return [.. _running.Values.Select(shard => shard.Worker.Status)];
+        }
+    }
+
+    /// <summary>The stream of the table.</summary>
+    private async Task<string> FindStreamAsync(CancellationToken cancellationToken)
+    {
+        var table = (await streams.DescribeTableAsync(plan.Table, cancellationToken)).Table;
+        return table.LatestStreamArn ?? throw new InvalidOperationException($"Table {plan.Table} has no stream.");
+    }
+
+    /// <summary>Where a mapping begins that has not read this stream before; on disk before the first record is read.</summary>
+    private async Task<Dictionary<string, ShardPosition>> StartAsync(StreamSource stream, CheckpointFile file, CancellationToken cancellationToken)
+    {
+        var positions = new Dictionary<string, ShardPosition>();
+        if (plan.Settings.StartingPosition == StartingPosition.Latest)
+        {
+            foreach (var shard in await stream.ListShardsAsync(cancellationToken))
+            {
+                positions[shard.Id] = shard.IsClosed
+                    ? new ShardPosition.Finished()
+                    : await ShardCursor.LatestAsync(stream, shard.Id, cancellationToken);
+            }
+        }
+
+        file.Save(positions);
+        return positions;
+    }
+
+    private void Start(IReadOnlyList<Shard> shards, StreamSource stream, CancellationToken cancellationToken)
+    {
+        var positions = _checkpoints!.Snapshot();
+        foreach (var shard in ShardOrder.Startable(shards, positions, _running.Keys.ToHashSet()))
+        {
+            var from = positions.GetValueOrDefault(shard.Id) ?? new ShardPosition.TrimHorizon();
+            var worker = new ShardWorker(
+                plan.Settings,
+                new BatchOrigin(plan.Function.Arn, StreamArn!, shard.Id),
+                new ShardCursor(stream, shard.Id, from),
+                function,
+                onFailure,
+                _checkpoints,
+                telemetry,
+                time,
+                loggers.CreateLogger<ShardWorker>());
+            LogStarted(shard.Id, from);
+            lock (_running)
+            {
+                _running[shard.Id] = (worker, worker.RunAsync(cancellationToken));
+            }
+        }
+    }
+
+    private async Task CollectFinishedAsync()
+    {
+        foreach (var (shardId, (_, run)) in _running.Where(shard => shard.Value.Run.IsCompleted).ToList())
+        {
+            lock (_running)
+            {
+                _running.Remove(shardId);
+            }
+
+            await run;
+        }
+    }
+
+    /// <summary>Drops the positions of shards that the stream has trimmed away, so that the state stays small.</summary>
+    private void Forget(IReadOnlyList<Shard> shards)
+    {
+        var (forgotten, lost) = ShardOrder.Unlisted(shards, _checkpoints!.Snapshot());
+        foreach (var shardId in lost)
+        {
+            if (_running.TryGetValue(shardId, out var shard))
+            {
+                shard.Worker.ShardIsGone();
+                continue;
+            }
+
+            LogLost(shardId);
+            _checkpoints.Forget(shardId);
+        }
+
+        foreach (var shardId in forgotten.Where(shardId => !_running.ContainsKey(shardId)))
+        {
+            _checkpoints.Forget(shardId);
+        }
+    }
+
+    /// <summary>Tries a call until it works: servers may start late or be restarted under the emulator.</summary>
+    private async Task<T> UntilItWorksAsync<T>(Func<CancellationToken, Task<T>> call, CancellationToken cancellationToken)
+    {
+        for (var failures = 1; ; failures++)
+        {
+            try
+            {
+                var result = await call(cancellationToken);
+                State = MappingState.Enabled;
+                _problem = null;
+                return result;
+            }
+            catch (Exception e) when (e is AmazonDynamoDBException or HttpRequestException or InvalidOperationException or IOException)
+            {
+                State = MappingState.Problem;
+                _problem = e.Message;
+                LogProblem(plan.Table, e.Message, failures);
+                await Task.Delay(Backoff.After(failures), time, cancellationToken);
+            }
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "{ShardId} is read from {Position}")]
+    private partial void LogStarted(string shardId, ShardPosition position);
+
+    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream before it was processed: its records are lost to this mapping")]
+    private partial void LogLost(string shardId);
+
+    [LoggerMessage(LogLevel.Warning, "The stream of table {Table} cannot be used ({Failures} times in a row), trying again: {Message}")]
+    private partial void LogProblem(string table, string message, int failures);
+}

@@ -1,0 +1,251 @@
+using System.Diagnostics;
+using Pipeline.LambdaEmulator.Functions;
+using Pipeline.LambdaEmulator.Streams;
+
+namespace Pipeline.LambdaEmulator.EventSource;
+
+/// <summary>What can be seen of a shard from outside.</summary>
+public sealed record ShardStatus(
+    string ShardId,
+    string? Checkpoint,
+    int RecordsBuffered,
+    DateTimeOffset? OldestUnprocessed,
+    int BatchesInFlight,
+    string? LastError)
+{
+    /// <summary>The age of the oldest record that is read and not processed; zero when there is none.</summary>
+    public TimeSpan IteratorAge(DateTimeOffset now) =>
+        OldestUnprocessed is { } oldest && oldest < now ? now - oldest : TimeSpan.Zero;
+}
+
+/// <summary>
+/// Runs one shard: reads it, carries out what its <see cref="ShardProcessor"/> decides, and moves its checkpoint.
+/// </summary>
+public sealed partial class ShardWorker(
+    MappingSettings settings,
+    BatchOrigin origin,
+    ShardCursor cursor,
+    LambdaFunction function,
+    OnFailureDestination? onFailure,
+    Checkpoints checkpoints,
+    Telemetry telemetry,
+    TimeProvider time,
+    ILogger<ShardWorker> logger)
+{
+    /// <summary>
+    /// Between two reads of a shard that had nothing new. Lambda polls 4 times a second; here a write should be seen
+    /// sooner, and 20 calls a second to a server on the same machine cost about 1 % of a core.
+    /// </summary>
+    private static readonly TimeSpan PollEvery = TimeSpan.FromMilliseconds(50);
+
+    private readonly ShardProcessor _processor = new(settings);
+    private readonly List<Task<Action>> _inFlight = [];
+    private string? _lastError;
+    private string? _savedCheckpoint;
+    private volatile bool _isGone;
+
+    public ShardStatus Status { get; private set; } = new(origin.ShardId, null, 0, null, 0, null);
+
+    /// <summary>The stream does not list the shard any more: what could not be read of it by now is lost.</summary>
+    public void ShardIsGone() => _isGone = true;
+
+    /// <summary>Until the shard has ended and is processed, or it is cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        Task<StreamPage>? reading = null;
+        var readFailures = 0;
+        var readAt = time.GetUtcNow();
+        while (!_processor.IsFinished)
+        {
+            var now = time.GetUtcNow();
+            while (_processor.Next(now) is { } action)
+            {
+                _inFlight.Add(CarryOutAsync(action, cancellationToken));
+            }
+
+            if (reading is null && _processor.WantsMore && now >= readAt)
+            {
+                reading = cursor.ReadAsync(cancellationToken);
+            }
+
+            Publish();
+            await AnythingAsync(reading, _processor.WantsMore && reading is null ? readAt : null, now, cancellationToken);
+            cancellationToken.ThrowIfCancellationRequested();
+
+            for (var i = _inFlight.Count - 1; i >= 0; i--)
+            {
+                if (_inFlight[i].IsCompleted)
+                {
+                    (await _inFlight[i])();
+                    _inFlight.RemoveAt(i);
+                }
+            }
+
+            if (reading is { IsCompleted: true })
+            {
+                try
+                {
+                    var page = await reading;
+                    readFailures = 0;
+                    Take(page);
+                    readAt = page.Records.Count > 0 ? now : now + PollEvery;
+                }
+                catch (Exception e) when (_isGone && !cancellationToken.IsCancellationRequested)
+                {
+                    LogGone(origin.ShardId, e.Message);
+                    _processor.EndOfShard();
+                }
+                catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+                {
+                    // Also a server that is being restarted. The position has not moved.
+                    readFailures++;
+                    _lastError = $"The stream cannot be read: {e.Message}";
+                    readAt = now + Backoff.After(readFailures);
+                    if (readFailures is 1 or 10)
+                    {
+                        LogNotRead(origin.ShardId, e.Message, readFailures);
+                    }
+                }
+
+                reading = null;
+            }
+
+            MoveCheckpoint();
+        }
+
+        checkpoints.Set(origin.ShardId, new ShardPosition.Finished());
+        Publish();
+        LogFinished(origin.ShardId);
+    }
+
+    private void Take(StreamPage page)
+    {
+        var now = time.GetUtcNow();
+        if (page.Trimmed)
+        {
+            _lastError = "Records were trimmed from the stream before they were read.";
+            LogTrimmed(origin.ShardId);
+        }
+
+        foreach (var record in page.Records)
+        {
+            _processor.Read(record, now);
+        }
+
+        if (page.IsEnd)
+        {
+            _processor.EndOfShard();
+        }
+    }
+
+    /// <summary>Does what the processor asked for; the result is how to tell it.</summary>
+    private async Task<Action> CarryOutAsync(ShardAction action, CancellationToken cancellationToken)
+    {
+        var batch = action.Batch;
+        switch (action)
+        {
+            case ShardAction.Invoke:
+                var started = time.GetTimestamp();
+                using (var activity = telemetry.StartBatch(function.Definition.Name, origin, batch))
+                {
+                    var outcome = await function.InvokeAsync(EventPayload.Of(batch), cancellationToken);
+                    activity?.SetStatus(outcome is InvocationOutcome.Answered ? ActivityStatusCode.Ok : ActivityStatusCode.Error);
+                    telemetry.Invoked(function.Definition.Name, batch.Count, outcome, time.GetElapsedTime(started));
+                    return () => Complete(batch, outcome);
+                }
+
+            case ShardAction.Discard discard:
+                if (onFailure is not null)
+                {
+                    await onFailure.SendAsync(FailureDocument.Write(discard, origin, Guid.NewGuid(), time.GetUtcNow()), cancellationToken);
+                }
+
+                telemetry.Discarded(function.Definition.Name, batch.Count, discard.Condition);
+                LogDiscarded(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, discard.Condition, batch.Invocations);
+                return () => _processor.Discarded(batch);
+
+            default:
+                throw new UnreachableException();
+        }
+    }
+
+    private void Complete(Batch batch, InvocationOutcome outcome)
+    {
+        var before = _processor.Checkpoint;
+        _processor.Complete(batch, outcome, time.GetUtcNow());
+        switch (outcome)
+        {
+            case InvocationOutcome.Failed failed:
+                _lastError = $"{failed.ErrorType}: {failed.ErrorMessage}";
+                LogFailed(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, batch.Invocations, failed.ErrorType);
+                break;
+            case InvocationOutcome.Throttled:
+                _lastError = "Throttled";
+                LogThrottled(origin.ShardId, batch.First.SequenceNumber, batch.Count);
+                break;
+            case InvocationOutcome.Answered when _processor.Checkpoint == before:
+                _lastError = "The function reported its first record as failed.";
+                LogReported(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, batch.Invocations);
+                break;
+            default:
+                _lastError = null;
+                break;
+        }
+    }
+
+    private void MoveCheckpoint()
+    {
+        if (_processor.Checkpoint is { } checkpoint && checkpoint != _savedCheckpoint)
+        {
+            _savedCheckpoint = checkpoint;
+            checkpoints.Set(origin.ShardId, new ShardPosition.After(checkpoint));
+        }
+    }
+
+    private void Publish() => Status = new ShardStatus(
+        origin.ShardId, _processor.Checkpoint, _processor.Buffered, _processor.OldestUnprocessed, _inFlight.Count, _lastError);
+
+    /// <summary>Waits until a task is done or it is time to read or to send something.</summary>
+    private async Task AnythingAsync(Task? reading, DateTimeOffset? readAt, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        var wakeAt = _processor.NextAt(now);
+        if (readAt is { } at && (wakeAt is null || at < wakeAt))
+        {
+            wakeAt = at;
+        }
+
+        if (wakeAt <= now)
+        {
+            return;
+        }
+
+        using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var delay = wakeAt is { } wake ? Task.Delay(wake - now, time, done.Token) : Task.Delay(Timeout.Infinite, done.Token);
+        await Task.WhenAny([.. _inFlight, delay, .. reading is null ? Array.Empty<Task>() : [reading]]);
+        await done.CancelAsync();
+    }
+
+    [LoggerMessage(LogLevel.Warning, "{ShardId}: {Count} records from {First} to {Last} failed ({ErrorType}, invocation {Invocations}) and are tried again")]
+    private partial void LogFailed(string shardId, string first, string last, int count, int invocations, string errorType);
+
+    [LoggerMessage(LogLevel.Warning, "{ShardId}: of {Count} records from {First} to {Last} the function reported the first as failed (invocation {Invocations}); they are tried again")]
+    private partial void LogReported(string shardId, string first, string last, int count, int invocations);
+
+    [LoggerMessage(LogLevel.Warning, "{ShardId}: the invocation with {Count} records from {First} was throttled and is tried again")]
+    private partial void LogThrottled(string shardId, string first, int count);
+
+    [LoggerMessage(LogLevel.Error, "{ShardId}: {Count} records from {First} to {Last} are discarded after {Invocations} invocations: {Condition}")]
+    private partial void LogDiscarded(string shardId, string first, string last, int count, DiscardCondition condition, int invocations);
+
+    [LoggerMessage(LogLevel.Warning, "{ShardId}: the stream could not be read ({Failures} times in a row), trying again: {Message}")]
+    private partial void LogNotRead(string shardId, string message, int failures);
+
+    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream before all of it was read: the rest is lost to this mapping: {Message}")]
+    private partial void LogGone(string shardId, string message);
+
+    [LoggerMessage(LogLevel.Error, "{ShardId}: records were trimmed from the stream before they were read: they are lost to this mapping. Reading goes on with the oldest that is left")]
+    private partial void LogTrimmed(string shardId);
+
+    [LoggerMessage(LogLevel.Information, "{ShardId} has ended and is processed")]
+    private partial void LogFinished(string shardId);
+}

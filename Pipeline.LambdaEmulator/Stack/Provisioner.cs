@@ -1,0 +1,170 @@
+using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
+using Amazon.S3;
+using Amazon.S3.Model;
+using Amazon.SQS;
+using Amazon.SQS.Model;
+using ResourceNotFoundException = Amazon.DynamoDBv2.Model.ResourceNotFoundException;
+
+namespace Pipeline.LambdaEmulator.Stack;
+
+/// <summary>
+/// Creates the tables, buckets and queues of a plan where they are missing, and refuses what is there with another
+/// shape: data is never changed or deleted to fit a template.
+/// </summary>
+public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, IAmazonSQS sqs, ILogger<Provisioner> logger)
+{
+    /// <exception cref="TemplateException">A table exists with another shape.</exception>
+    public async Task ProvisionAsync(StackPlan plan, CancellationToken cancellationToken)
+    {
+        foreach (var table in plan.Tables)
+        {
+            await TableAsync(table, cancellationToken);
+        }
+
+        foreach (var bucket in plan.Buckets)
+        {
+            await BucketAsync(bucket, cancellationToken);
+        }
+
+        foreach (var queue in plan.Queues)
+        {
+            await QueueAsync(queue, cancellationToken);
+        }
+
+        foreach (var ignored in plan.Ignored)
+        {
+            LogIgnored(ignored.LogicalId, ignored.Type);
+        }
+    }
+
+    /// <summary>In what an existing table differs from the wanted one; null if it can be used as it is.</summary>
+    public static string? Difference(CreateTableRequest wanted, TableDescription actual)
+    {
+        if (Keys(wanted.KeySchema) is var keys && Keys(actual.KeySchema) is var actualKeys && keys != actualKeys)
+        {
+            return $"its key is {actualKeys}, the template's is {keys}";
+        }
+
+        if (wanted.StreamSpecification is { } stream)
+        {
+            var view = actual.StreamSpecification is { StreamEnabled: true } specification ? specification.StreamViewType : null;
+            if (view != stream.StreamViewType)
+            {
+                return view is null ? "it has no stream, the template's has" : $"its stream is {view}, the template's is {stream.StreamViewType}";
+            }
+        }
+
+        foreach (var index in wanted.GlobalSecondaryIndexes ?? [])
+        {
+            var found = (actual.GlobalSecondaryIndexes ?? []).Find(candidate => candidate.IndexName == index.IndexName);
+            if (found is null || Keys(found.KeySchema) != Keys(index.KeySchema))
+            {
+                return $"its index {index.IndexName} is {(found is null ? "missing" : Keys(found.KeySchema))}, the template's is {Keys(index.KeySchema)}";
+            }
+        }
+
+        return null;
+    }
+
+    private static string Keys(IEnumerable<KeySchemaElement> keys) =>
+        string.Join(", ", keys.Select(key => $"{key.AttributeName} ({key.KeyType})"));
+
+    private async Task TableAsync(TablePlan plan, CancellationToken cancellationToken)
+    {
+        var name = plan.Create.TableName;
+        LogNotApplied("table", name, plan.NotApplied);
+        if (await FindTableAsync(name, cancellationToken) is { } existing)
+        {
+            if (Difference(plan.Create, existing) is { } difference)
+            {
+                throw new TemplateException(
+                    $"Table {name} exists, but {difference}. The emulator changes no existing table: delete it, or start with new data.");
+            }
+
+            LogFound("table", name);
+        }
+        else
+        {
+            await dynamoDb.CreateTableAsync(plan.Create, cancellationToken);
+            LogCreated("table", name);
+        }
+
+        if (plan.TimeToLiveAttribute is { } attribute)
+        {
+            var ttl = await dynamoDb.DescribeTimeToLiveAsync(new DescribeTimeToLiveRequest { TableName = name }, cancellationToken);
+            if (ttl.TimeToLiveDescription?.AttributeName != attribute)
+            {
+                await dynamoDb.UpdateTimeToLiveAsync(
+                    new UpdateTimeToLiveRequest
+                    {
+                        TableName = name,
+                        TimeToLiveSpecification = new TimeToLiveSpecification { Enabled = true, AttributeName = attribute },
+                    },
+                    cancellationToken);
+            }
+        }
+    }
+
+    private async Task<TableDescription?> FindTableAsync(string name, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return (await dynamoDb.DescribeTableAsync(name, cancellationToken)).Table;
+        }
+        catch (ResourceNotFoundException)
+        {
+            return null;
+        }
+    }
+
+    private async Task BucketAsync(BucketPlan plan, CancellationToken cancellationToken)
+    {
+        LogNotApplied("bucket", plan.Name, plan.NotApplied);
+        var existing = await s3.ListBucketsAsync(cancellationToken);
+        if ((existing.Buckets ?? []).Exists(bucket => bucket.BucketName == plan.Name))
+        {
+            LogFound("bucket", plan.Name);
+            return;
+        }
+
+        await s3.PutBucketAsync(new PutBucketRequest { BucketName = plan.Name }, cancellationToken);
+        LogCreated("bucket", plan.Name);
+    }
+
+    private async Task QueueAsync(QueuePlan plan, CancellationToken cancellationToken)
+    {
+        LogNotApplied("queue", plan.Name, plan.NotApplied);
+        try
+        {
+            await sqs.GetQueueUrlAsync(plan.Name, cancellationToken);
+            LogFound("queue", plan.Name);
+        }
+        catch (QueueDoesNotExistException)
+        {
+            await sqs.CreateQueueAsync(
+                new CreateQueueRequest { QueueName = plan.Name, Attributes = new Dictionary<string, string>(plan.Attributes) }, cancellationToken);
+            LogCreated("queue", plan.Name);
+        }
+    }
+
+    private void LogNotApplied(string kind, string name, IReadOnlyList<string> properties)
+    {
+        if (properties.Count > 0)
+        {
+            LogNotApplied(kind, name, string.Join(", ", properties));
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "Created {Kind} {Name}")]
+    private partial void LogCreated(string kind, string name);
+
+    [LoggerMessage(LogLevel.Information, "Found {Kind} {Name}")]
+    private partial void LogFound(string kind, string name);
+
+    [LoggerMessage(LogLevel.Information, "Of {Kind} {Name}, without effect locally: {Properties}")]
+    private partial void LogNotApplied(string kind, string name, string properties);
+
+    [LoggerMessage(LogLevel.Information, "Nothing is done locally with {LogicalId} ({Type})")]
+    private partial void LogIgnored(string logicalId, string type);
+}
