@@ -29,12 +29,13 @@ public static class LoopbackPorts
         }
     }
 
-    public static async Task<bool> IsTakenAsync(int port, CancellationToken cancellationToken)
+    public static bool IsTaken(int port)
     {
         using var client = new TcpClient();
         try
         {
-            await client.ConnectAsync(IPAddress.Loopback, port, cancellationToken);
+            // On loopback it is accepted or refused at once.
+            client.Connect(IPAddress.Loopback, port);
             return true;
         }
         catch (SocketException)

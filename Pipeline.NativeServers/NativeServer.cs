@@ -113,7 +113,7 @@ public sealed partial class NativeServer : IAsyncDisposable
     private async Task StartProcessAsync(CancellationToken cancellationToken)
     {
         _lines.Clear();
-        if (await LoopbackPorts.IsTakenAsync(Port, cancellationToken))
+        if (LoopbackPorts.IsTaken(Port))
         {
             // Else the other process would answer the probe in the place of this one.
             throw new InvalidOperationException($"{Definition.Name} cannot start: another process listens on port {Port}.");

@@ -1,0 +1,302 @@
+using System.Text;
+using Aspire.Hosting.ApplicationModel;
+
+namespace Aspire.Hosting.Orchestration;
+
+/// <summary>The states' names are the ones that the Aspire dashboard knows.</summary>
+internal enum ResourceState
+{
+    NotStarted,
+    Waiting,
+    Starting,
+    Running,
+    Stopping,
+    Exited,
+    Finished,
+    FailedToStart,
+}
+
+/// <summary>
+/// What is known of a resource at one moment. Ready: it runs, is healthy, and every OnResourceReady callback has
+/// ended. Problem: why it is not ready, or why it ended.
+/// </summary>
+internal sealed record ResourceStatus(
+    ResourceState State,
+    bool IsReady = false,
+    string? Problem = null,
+    int? ProcessId = null,
+    int? ExitCode = null,
+    DateTimeOffset? StartedAt = null,
+    DateTimeOffset? StoppedAt = null,
+    IReadOnlyDictionary<string, string>? Environment = null);
+
+/// <summary>One resource's life: wait for others, start, become ready, end; and again.</summary>
+internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchestrator) : IDisposable
+{
+    // A .NET service stops within a second; PostgreSQL waits for its clients, which are stopped before it.
+    private static readonly TimeSpan StopGrace = TimeSpan.FromSeconds(8);
+
+    // Often while somebody waits for it; seldom once it has been well.
+    private static readonly TimeSpan ProbeInterval = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan ProbeIntervalWhenReady = TimeSpan.FromSeconds(5);
+
+    private const int LinesInReport = 20;
+
+    private static readonly HttpClient Http = new(new SocketsHttpHandler { AllowAutoRedirect = false }) { Timeout = TimeSpan.FromSeconds(5) };
+
+    private readonly SemaphoreSlim _commands = new(1, 1);
+    private readonly Lock _lock = new();
+    private TaskCompletionSource _changed = NewSignal();
+    private CancellationTokenSource _stop = new();
+    private Task _life = Task.CompletedTask;
+    private ChildProcess? _child;
+
+    public ProcessResource Resource => resource;
+
+    public string Name => resource.Name;
+
+    public ResourceLog Log { get; } = new();
+
+    public DateTimeOffset CreatedAt { get; } = DateTimeOffset.UtcNow;
+
+    public ResourceStatus Status { get; private set; } = new(ResourceState.NotStarted);
+
+    /// <summary>Starts it unless it runs; waits for its dependencies in the background.</summary>
+    public Task StartAsync() => CommandAsync(() =>
+    {
+        if (_life.IsCompleted)
+        {
+            _stop.Dispose();
+            _stop = new CancellationTokenSource();
+            var stop = _stop.Token;
+            _life = Task.Run(() => LiveAsync(stop), CancellationToken.None);
+        }
+
+        return Task.CompletedTask;
+    });
+
+    /// <summary>Ends it, waiting or running.</summary>
+    public Task StopAsync() => CommandAsync(async () =>
+    {
+        await _stop.CancelAsync();
+        await _life;
+    });
+
+    /// <summary>For the moment when there is no time to wait for the end.</summary>
+    public void KillNow() => _child?.Kill();
+
+    public async Task WaitUntilAsync(Func<ResourceStatus, bool> condition, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var changed = Changed();
+            if (condition(Status))
+            {
+                return;
+            }
+
+            await changed.WaitAsync(cancellationToken);
+        }
+    }
+
+    public void Dispose()
+    {
+        _commands.Dispose();
+        _stop.Dispose();
+    }
+
+    private async Task CommandAsync(Func<Task> command)
+    {
+        await _commands.WaitAsync();
+        try
+        {
+            await command();
+        }
+        finally
+        {
+            _commands.Release();
+        }
+    }
+
+    private async Task LiveAsync(CancellationToken stop)
+    {
+        try
+        {
+            Set(_ => new ResourceStatus(ResourceState.Waiting));
+            foreach (var wait in resource.Waits)
+            {
+                await orchestrator.WaitForAsync(this, wait, stop);
+            }
+
+            Set(_ => new ResourceStatus(ResourceState.Starting));
+            var environment = await orchestrator.EnvironmentOfAsync(resource, stop);
+            var (fileName, first, workingDirectory) = resource.Program();
+            using var child = ChildProcess.Start(fileName, [.. first, .. resource.Arguments], workingDirectory, environment, OnLine);
+            _child = child;
+            orchestrator.Record.Add(Name, child.Id);
+            try
+            {
+                await RunAsync(child, environment, stop);
+            }
+            finally
+            {
+                child.Kill();
+                _child = null;
+                orchestrator.Record.Remove(child.Id);
+            }
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            Set(_ => new ResourceStatus(ResourceState.Exited, Problem: "it was stopped before it was started"));
+        }
+        catch (Exception e)
+        {
+            // Whatever it is, it concerns this resource alone; the others go on.
+            Set(_ => new ResourceStatus(ResourceState.FailedToStart, Problem: e.Message));
+            orchestrator.Log.Error($"{Name} failed to start: {e.Message}\n{StartAgain()}");
+        }
+    }
+
+    private async Task RunAsync(ChildProcess child, IReadOnlyDictionary<string, string> environment, CancellationToken stop)
+    {
+        Set(_ => new ResourceStatus(ResourceState.Running, ProcessId: child.Id, StartedAt: DateTimeOffset.UtcNow, Environment: environment));
+        using var running = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        var watch = WatchHealthAsync(running.Token);
+        var stopRequested = Task.Delay(Timeout.Infinite, running.Token);
+
+        await Task.WhenAny(child.Exited, stopRequested);
+        if (stop.IsCancellationRequested)
+        {
+            Set(status => status with { State = ResourceState.Stopping, IsReady = false });
+            await child.StopAsync(StopGrace);
+        }
+
+        await running.CancelAsync();
+        await watch;
+
+        var exitCode = await child.Exited;
+        var wanted = stop.IsCancellationRequested;
+        Set(status => status with
+        {
+            State = exitCode == 0 && !wanted ? ResourceState.Finished : ResourceState.Exited,
+            IsReady = false,
+            Problem = wanted ? "it was stopped" : $"it ended with {ChildProcess.Describe(exitCode)}",
+            ProcessId = null,
+            ExitCode = exitCode,
+            StoppedAt = DateTimeOffset.UtcNow,
+        });
+        if (!wanted && !orchestrator.IsExpectedEnd(resource, exitCode))
+        {
+            ReportEnd(exitCode);
+        }
+    }
+
+    /// <summary>Ends only with the token.</summary>
+    private async Task WatchHealthAsync(CancellationToken cancellationToken)
+    {
+        var callbacksDone = false;
+        try
+        {
+            while (true)
+            {
+                var problem = await ProbeAsync(cancellationToken);
+                if (problem is null && !callbacksDone)
+                {
+                    foreach (var callback in resource.OnReady)
+                    {
+                        await callback(new ResourceReadyEvent(resource), cancellationToken);
+                    }
+
+                    callbacksDone = true;
+                }
+
+                SetHealth(problem);
+
+                await Task.Delay(callbacksDone ? ProbeIntervalWhenReady : ProbeInterval, cancellationToken);
+            }
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            // It has ended or is being stopped.
+        }
+        catch (Exception e)
+        {
+            SetHealth($"its OnResourceReady callback failed: {e.Message}");
+            orchestrator.Log.Error($"{Name} runs, but its OnResourceReady callback failed: {e.Message}\n{StartAgain("restart")}");
+        }
+    }
+
+    /// <returns>Null when it is healthy.</returns>
+    private async Task<string?> ProbeAsync(CancellationToken cancellationToken)
+    {
+        if (resource.HealthCheck is not { } check)
+        {
+            return null;
+        }
+
+        // An IP address: with `localhost` a refused connection is tried a second time over IPv6.
+        var url = $"http://127.0.0.1:{check.Endpoint.Port}{check.Path}";
+        try
+        {
+            using var response = await Http.GetAsync(url, HttpCompletionOption.ResponseHeadersRead, cancellationToken);
+            return (int)response.StatusCode == check.StatusCode ? null : $"GET {url} answers {(int)response.StatusCode}, not {check.StatusCode}";
+        }
+        catch (Exception e) when (e is HttpRequestException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        {
+            return $"GET {url}: {e.Message}";
+        }
+    }
+
+    private void ReportEnd(int exitCode)
+    {
+        var report = new StringBuilder($"{Name} ended with {ChildProcess.Describe(exitCode)}. The other resources go on. Its last lines:\n");
+        foreach (var line in Log.Last(LinesInReport))
+        {
+            report.Append("    ").Append(line).Append('\n');
+        }
+
+        orchestrator.Log.Error(report.Append(StartAgain()).ToString());
+    }
+
+    private string StartAgain(string command = "start") => $"To {command} it: curl -X POST {orchestrator.ControlUrl}/resources/{Name}/{command}";
+
+    private void OnLine(string text, bool isError)
+    {
+        Log.Add(text, isError);
+        orchestrator.Log.Write(Name, text);
+    }
+
+    private Task Changed()
+    {
+        lock (_lock)
+        {
+            return _changed.Task;
+        }
+    }
+
+    /// <param name="problem">Null when it is ready.</param>
+    private void SetHealth(string? problem) => Set(status => status.State == ResourceState.Running
+        ? status with { IsReady = problem is null, Problem = problem }
+        : status);
+
+    private void Set(Func<ResourceStatus, ResourceStatus> change)
+    {
+        TaskCompletionSource changed;
+        lock (_lock)
+        {
+            var status = change(Status);
+            if (status == Status)
+            {
+                return;
+            }
+
+            Status = status;
+            (changed, _changed) = (_changed, NewSignal());
+        }
+
+        changed.SetResult();
+        orchestrator.OnChanged(this);
+    }
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+}
