@@ -1,7 +1,7 @@
 using System.Buffers;
+using System.IO.Hashing;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.IO.Hashing;
 using Amazon.Lambda.DynamoDBEvents;
 using Pipeline.Core;
 using AttributeValue = Amazon.Lambda.DynamoDBEvents.DynamoDBEvent.AttributeValue;

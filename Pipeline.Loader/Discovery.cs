@@ -1,0 +1,163 @@
+using Microsoft.Extensions.Options;
+using Pipeline.Core;
+
+namespace Pipeline.Loader;
+
+/// <summary>
+/// Finds the change files that are not loaded. Two ways, and both only ever name candidates, since the ledger has the
+/// last word:
+/// the poll looks often where new files appear, with one listing for each of a few partitions; the sweep goes through
+/// everything now and then, so that a file is found however late and wherever it comes.
+/// </summary>
+public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptions<LoaderOptions> options, TimeProvider time, ILogger<Discovery> logger)
+{
+    /// <summary>
+    /// Files of one partition that are looked at again at each poll. Keys grow with the sequence number, but shards and
+    /// concurrent batches write side by side, so a file may appear somewhat below the greatest key there is.
+    /// </summary>
+    private const int LookBack = 200;
+
+    /// <summary>A partition is polled this long after its last new file; an old hour gets some while a backlog is worked off.</summary>
+    private static readonly TimeSpan HotFor = TimeSpan.FromMinutes(2);
+
+    private readonly LoaderOptions _options = options.Value;
+    private readonly Dictionary<string, Partition> _partitions = [];
+    private Sweep? _sweep;
+    private DateTimeOffset? _lastFullSweep;
+    private DateTimeOffset _lastSweep;
+
+    /// <summary>Looks where new files appear. Returns those that the ledger does not have.</summary>
+    public async Task<IReadOnlyList<ObjectInfo>> PollAsync(CancellationToken cancellationToken)
+    {
+        var now = time.GetUtcNow();
+        foreach (var (prefix, partition) in _partitions)
+        {
+            if (now - partition.LastFound > HotFor)
+            {
+                _partitions.Remove(prefix);
+            }
+        }
+
+        // This hour, the one before it, those that lately got a file, and the ones after those: that is where a
+        // backlog goes on, and a clock that is ahead of ours is already.
+        var hours = new SortedSet<DateTimeOffset> { Hour(now.AddHours(-1)), Hour(now) };
+        foreach (var partition in _partitions.Values.Where(p => p.Seen.Count > 0))
+        {
+            hours.Add(partition.Hour);
+            hours.Add(partition.Hour.AddHours(1));
+        }
+
+        var found = new List<ObjectInfo>();
+        foreach (var hour in hours)
+        {
+            found.AddRange(await PollAsync(hour, now, cancellationToken));
+        }
+
+        return found;
+    }
+
+    /// <summary>Takes the next page of the sweep that is under way or due. Null when there is none.</summary>
+    public async Task<IReadOnlyList<ObjectInfo>?> SweepAsync(CancellationToken cancellationToken)
+    {
+        var now = time.GetUtcNow();
+        if (_sweep is null)
+        {
+            if (_lastFullSweep is null || now - _lastFullSweep >= _options.FullSweepInterval)
+            {
+                _sweep = new Sweep(IsFull: true, now, StartAfter: null);
+            }
+            else if (now - _lastSweep >= _options.SweepInterval)
+            {
+                _sweep = new Sweep(IsFull: false, now, ObjectKeys.ChangePartition(now - _options.SweepWindow));
+            }
+            else
+            {
+                return null;
+            }
+        }
+
+        var page = await objects.ListAsync(Names.ChangesPrefix, _sweep.StartAfter, cancellationToken);
+        var found = await WithoutLoadedAsync(page.Objects, cancellationToken);
+        _sweep = _sweep with
+        {
+            StartAfter = page.Objects.Count > 0 ? page.Objects[^1].Key : _sweep.StartAfter,
+            Objects = _sweep.Objects + page.Objects.Count,
+            Found = _sweep.Found + found.Count,
+        };
+        if (!page.IsTruncated)
+        {
+            _lastSweep = now;
+            _lastFullSweep = _sweep.IsFull ? now : _lastFullSweep;
+            logger.Log(
+                _sweep.IsFull || _sweep.Found > 0 ? LogLevel.Information : LogLevel.Debug,
+                "{Sweep} sweep: {Objects} files, {Found} not loaded, in {Seconds:F1} s",
+                _sweep.IsFull ? "Full" : "Window", _sweep.Objects, _sweep.Found, (now - _sweep.StartedAt).TotalSeconds);
+            _sweep = null;
+        }
+
+        return found;
+    }
+
+    private async Task<IReadOnlyList<ObjectInfo>> PollAsync(DateTimeOffset hour, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        var prefix = ObjectKeys.ChangePartition(hour);
+        var partition = _partitions.GetValueOrDefault(prefix);
+        var page = await objects.ListAsync(prefix, partition?.StartAfter, cancellationToken);
+        var candidates = page.Objects.Where(o => partition?.Seen.GetValueOrDefault(o.Key) != o.ETag).ToList();
+        var found = await WithoutLoadedAsync(candidates, cancellationToken);
+        if (candidates.Count == 0)
+        {
+            return found;
+        }
+
+        // Only now, when nothing more can fail, are they seen: what fails is looked at again.
+        partition ??= _partitions[prefix] = new Partition(hour);
+        partition.LastFound = now;
+        foreach (var candidate in candidates)
+        {
+            partition.Seen[candidate.Key] = candidate.ETag;
+        }
+
+        while (partition.Seen.Count > LookBack)
+        {
+            partition.StartAfter = partition.Seen.Keys.First();
+            partition.Seen.Remove(partition.StartAfter);
+        }
+
+        return found;
+    }
+
+    private async Task<IReadOnlyList<ObjectInfo>> WithoutLoadedAsync(IReadOnlyList<ObjectInfo> page, CancellationToken cancellationToken)
+    {
+        // Whoever puts something else into the prefix must not stop the files behind it.
+        var files = page.Where(o => o.Key.EndsWith(".parquet", StringComparison.Ordinal)).ToList();
+        if (files.Count == 0)
+        {
+            return files;
+        }
+
+        var loaded = await warehouse.LoadedAsync(files[0].Key, files[^1].Key, cancellationToken);
+        files.RemoveAll(o => loaded.Contains((o.Key, o.ETag)));
+        return files;
+    }
+
+    private static DateTimeOffset Hour(DateTimeOffset time) => new(time.UtcTicks - (time.UtcTicks % TimeSpan.TicksPerHour), TimeSpan.Zero);
+
+    private sealed class Partition(DateTimeOffset hour)
+    {
+        public DateTimeOffset Hour { get; } = hour;
+        public DateTimeOffset LastFound { get; set; }
+
+        /// <summary>The greatest keys of the partition, at most <see cref="LookBack"/>, with their ETags.</summary>
+        public SortedDictionary<string, string> Seen { get; } = new(StringComparer.Ordinal);
+
+        /// <summary>The greatest key below those; the listing begins behind it.</summary>
+        public string? StartAfter { get; set; }
+    }
+
+    private sealed record Sweep(bool IsFull, DateTimeOffset StartedAt, string? StartAfter)
+    {
+        public long Objects { get; init; }
+        public long Found { get; init; }
+    }
+}

@@ -1,0 +1,76 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using Pipeline.Core;
+
+namespace Pipeline.Loader;
+
+/// <summary>Spans and metrics of the loader, under the project's name.</summary>
+public sealed class LoaderTelemetry : IDisposable
+{
+    private const string Name = "Pipeline.Loader";
+
+    /// <summary>A span with a link for each of 100,000 changes would be larger than the load; OpenTelemetry keeps 128.</summary>
+    private const int LinksMax = 128;
+
+    private readonly ActivitySource _activities = new(Name);
+    private readonly Meter _meter;
+    private readonly Histogram<double> _freshness;
+    private readonly Histogram<double> _duration;
+    private readonly Counter<long> _changes;
+    private readonly Counter<long> _files;
+
+    public LoaderTelemetry(IMeterFactory meters, LoaderStatus status)
+    {
+        _meter = meters.Create(Name);
+        _freshness = _meter.CreateHistogram<double>("pipeline.freshness", "s", "From the write of a change (its updated_at) to its being visible in the warehouse.");
+        _duration = _meter.CreateHistogram<double>("pipeline.load.duration", "s", "Of one load, from BEGIN to COMMIT.");
+        _changes = _meter.CreateCounter<long>("pipeline.load.changes", "{change}", "Changes loaded that were new.");
+        _files = _meter.CreateCounter<long>("pipeline.load.files", "{file}", "Change files loaded.");
+        _meter.CreateObservableGauge("pipeline.files.pending", () => status.PendingFiles, "{file}", "Files known and not loaded.");
+        _meter.CreateObservableGauge("pipeline.files.failing", () => status.FailingFiles, "{file}", "Files that cannot be loaded.");
+    }
+
+    /// <summary>One span a load, linked with the requests that wrote its changes.</summary>
+    public Activity? StartLoad(IReadOnlyList<ChangeObject> files, IReadOnlyList<Change> changes)
+    {
+        if (!_activities.HasListeners())
+        {
+            return null;
+        }
+
+        var links = changes
+            .Select(change => change.TraceParent)
+            .OfType<string>()
+            .Distinct()
+            .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
+            .Where(request => request != default)
+            .Take(LinksMax)
+            .Select(request => new ActivityLink(request));
+        var activity = _activities.StartActivity("load", ActivityKind.Consumer, default(ActivityContext), links: links);
+        activity?.SetTag("pipeline.files", files.Count);
+        activity?.SetTag("pipeline.changes", changes.Count);
+        return activity;
+    }
+
+    public void Loaded(IReadOnlyList<ChangeObject> files, IEnumerable<Change> news, TimeSpan elapsed, DateTimeOffset visibleAt)
+    {
+        _duration.Record(elapsed.TotalSeconds);
+        _files.Add(files.Count);
+        var count = 0;
+        foreach (var change in news)
+        {
+            count++;
+
+            // The image of a removal has the time of the write before it.
+            if (_freshness.Enabled && change.Operation != Operation.Remove && change.UpdatedAt is { } writtenAt)
+            {
+                // Clocks differ; a change is not visible before it is written.
+                _freshness.Record(Math.Max((visibleAt - writtenAt).TotalSeconds, 0));
+            }
+        }
+
+        _changes.Add(count);
+    }
+
+    public void Dispose() => _activities.Dispose();
+}

@@ -1,0 +1,80 @@
+using System.Net;
+using Amazon.Runtime;
+using Amazon.S3;
+using Amazon.S3.Model;
+
+namespace Pipeline.Loader;
+
+/// <summary>An object as a listing shows it.</summary>
+public sealed record ObjectInfo(string Key, string ETag, long Bytes);
+
+/// <param name="Objects">At most 1,000, in the order of their keys.</param>
+/// <param name="IsTruncated">There are more behind the last one.</param>
+public sealed record ObjectPage(IReadOnlyList<ObjectInfo> Objects, bool IsTruncated);
+
+/// <summary>An object as it was read, which may be another one than was listed.</summary>
+public sealed record ObjectContent(string ETag, byte[] Bytes);
+
+/// <summary>The bucket with the change files: all that the loader needs of S3.</summary>
+public interface IObjectStore
+{
+    /// <exception cref="ObjectStoreException">No answer, which is never the same as no objects.</exception>
+    Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken);
+
+    /// <summary>Null when there is no such object (any more).</summary>
+    /// <exception cref="ObjectStoreException">No answer.</exception>
+    Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken);
+}
+
+/// <summary>The store is away or refuses: nothing is known, and the loader tries again later.</summary>
+public sealed class ObjectStoreException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>The bucket through the AWS SDK, which retries and checksums on its own.</summary>
+public sealed class S3ObjectStore(IAmazonS3 s3, string bucket) : IObjectStore
+{
+    public async Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var page = await s3.ListObjectsV2Async(
+                new ListObjectsV2Request { BucketName = bucket, Prefix = prefix, StartAfter = startAfter }, cancellationToken);
+            var objects = new List<ObjectInfo>(page.S3Objects?.Count ?? 0);
+            foreach (var found in page.S3Objects ?? [])
+            {
+                objects.Add(new ObjectInfo(found.Key, Unquoted(found.ETag), found.Size ?? 0));
+            }
+
+            return new ObjectPage(objects, page.IsTruncated ?? false);
+        }
+        catch (Exception e) when (IsStoreError(e, cancellationToken))
+        {
+            throw new ObjectStoreException($"Listing {prefix} in bucket {bucket} failed: {e.Message}", e);
+        }
+    }
+
+    public async Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            using var response = await s3.GetObjectAsync(bucket, key, cancellationToken);
+            using var content = new MemoryStream((int)Math.Clamp(response.ContentLength, 0, Core.ChangeFile.BytesMax));
+            await response.ResponseStream.CopyToAsync(content, cancellationToken);
+            return new ObjectContent(Unquoted(response.ETag), content.ToArray());
+        }
+        catch (AmazonS3Exception e) when (e.StatusCode == HttpStatusCode.NotFound && e.ErrorCode == "NoSuchKey")
+        {
+            return null;
+        }
+        catch (Exception e) when (IsStoreError(e, cancellationToken))
+        {
+            throw new ObjectStoreException($"Reading {key} in bucket {bucket} failed: {e.Message}", e);
+        }
+    }
+
+    private static string Unquoted(string etag) => etag.Trim('"');
+
+    /// <summary>The SDK's own timeouts are cancellations that nobody here asked for.</summary>
+    private static bool IsStoreError(Exception e, CancellationToken cancellationToken) =>
+        e is AmazonServiceException or AmazonClientException or HttpRequestException or IOException or TimeoutException
+        || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+}

@@ -1,0 +1,266 @@
+using Npgsql;
+using NpgsqlTypes;
+using Pipeline.Core;
+
+namespace Pipeline.Loader;
+
+/// <summary>The warehouse in PostgreSQL. What it does is in Sql/*.sql, one file a step; here is how the steps are run.</summary>
+public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
+{
+    /// <summary>
+    /// The given connection string with what the load relies on: the temporary tables of a session stay when its
+    /// connection goes back to the pool, and a large load is not cut off by the client (30 s by default).
+    /// </summary>
+    public static string ConnectionString(string given) => new NpgsqlConnectionStringBuilder(given)
+    {
+        NoResetOnClose = true,
+        CommandTimeout = 300,
+        ApplicationName = "pipeline-loader",
+    }.ConnectionString;
+
+    public async Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            var loaded = new HashSet<(string, string)>();
+            await using var query = database.CreateCommand("SELECT object_key, etag FROM load_ledger WHERE object_key BETWEEN $1 AND $2");
+            query.Parameters.Add(new() { Value = firstKey });
+            query.Parameters.Add(new() { Value = lastKey });
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                loaded.Add((rows.GetString(0), rows.GetString(1)));
+            }
+
+            return loaded;
+        });
+
+    public async Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            var failures = new List<FailedFile>();
+            await using var query = database.CreateCommand("SELECT object_key, etag, attempts, last_at FROM load_failures ORDER BY object_key");
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                failures.Add(new FailedFile(rows.GetString(0), rows.GetString(1), rows.GetInt32(2), rows.GetFieldValue<DateTimeOffset>(3)));
+            }
+
+            return failures;
+        });
+
+    public async Task<int> RecordFailureAsync(ObjectInfo file, string reason, CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            await using var connection = await database.OpenConnectionAsync(cancellationToken);
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            await using var command = new NpgsqlCommand(Sql.RecordFailure, connection, transaction);
+            command.Parameters.AddWithValue("key", file.Key);
+            command.Parameters.AddWithValue("etag", file.ETag);
+            command.Parameters.AddWithValue("reason", reason);
+            var attempts = (int)(await command.ExecuteScalarAsync(cancellationToken))!;
+            await transaction.CommitAsync(cancellationToken);
+            return attempts;
+        });
+
+    public async Task ForgetFailureAsync(string key, CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            await using var command = database.CreateCommand("DELETE FROM load_failures WHERE object_key = $1");
+            command.Parameters.Add(new() { Value = key });
+            return await command.ExecuteNonQueryAsync(cancellationToken);
+        });
+
+    public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            var connection = await database.OpenConnectionAsync(cancellationToken);
+            try
+            {
+                var transaction = await connection.BeginTransactionAsync(cancellationToken);
+                var load = new Load(connection, transaction);
+                await load.RunAsync(Sql.Begin, cancellationToken);
+                return load;
+            }
+            catch
+            {
+                await connection.DisposeAsync();
+                throw;
+            }
+        });
+
+    /// <summary>Tells apart what the caller treats differently.</summary>
+    private static async Task<T> CallAsync<T>(Func<Task<T>> call)
+    {
+        try
+        {
+            return await call();
+        }
+        catch (PostgresException e)
+        {
+            // The detail of an error may quote values, so it stays out of the message.
+            throw new WarehouseException(FaultOf(e.SqlState), $"{e.SqlState}: {e.MessageText}", e);
+        }
+        catch (Exception e) when (e is NpgsqlException or IOException or TimeoutException)
+        {
+            throw new WarehouseException(WarehouseFault.Unavailable, e.Message, e);
+        }
+    }
+
+    private static WarehouseFault FaultOf(string sqlState) => sqlState switch
+    {
+        PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.DeadlockDetected => WarehouseFault.Conflict,
+
+        // Class 22 is a value that does not fit its type, 23 one that breaks a constraint, 54 a program limit such as
+        // a row that is too large.
+        [('2'), ('2' or '3'), ..] or ['5', '4', ..] => WarehouseFault.Refused,
+
+        // All others (connection, resources, permissions, a table that is missing) are not the fault of the data.
+        _ => WarehouseFault.Unavailable,
+    };
+
+    private sealed class Load(NpgsqlConnection connection, NpgsqlTransaction transaction) : IWarehouseLoad
+    {
+        private int _staged;
+
+        public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => CallAsync(async () =>
+        {
+            // The rows are written without await: the importer fills a buffer, and only its flushes do I/O. A state
+            // machine for each of sixteen values of each row costs more than the rest of the copy.
+            await using var copy = await connection.BeginBinaryImportAsync(Sql.Stage, cancellationToken);
+            foreach (var file in files)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                foreach (var change in file.Changes)
+                {
+                    copy.StartRow();
+                    copy.Write((long)_staged++, NpgsqlDbType.Bigint);
+                    copy.Write(change.OrderId, NpgsqlDbType.Text);
+                    copy.Write(change.Version, NpgsqlDbType.Bigint);
+                    copy.Write(change.SequenceNumber.ToString(), NpgsqlDbType.Text);
+                    copy.Write(change.EventId, NpgsqlDbType.Text);
+                    copy.Write(ChangeFile.NameOf(change.Operation), NpgsqlDbType.Text);
+                    WriteTime(copy, change.ChangedAt);
+                    WriteText(copy, change.TraceParent);
+                    WriteText(copy, change.MerchantId);
+                    WriteText(copy, change.CustomerId);
+                    WriteText(copy, change.Status is { } status ? OrderStatusText.Of(status) : null);
+                    WriteText(copy, change.Currency);
+                    if (change.TotalAmount is { } amount)
+                    {
+                        copy.Write(amount, NpgsqlDbType.Numeric);
+                    }
+                    else
+                    {
+                        copy.WriteNull();
+                    }
+
+                    WriteTime(copy, change.CreatedAt);
+                    WriteTime(copy, change.UpdatedAt);
+                    copy.Write(change.Document, NpgsqlDbType.Jsonb);
+                }
+            }
+
+            return await copy.CompleteAsync(cancellationToken);
+        });
+
+        public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => CallAsync<IReadOnlyList<int>>(async () =>
+        {
+            await RunAsync(Sql.DropKnown, cancellationToken);
+            await using var query = new NpgsqlCommand("SELECT count(*) FROM staged_changes", connection, transaction);
+            if ((long)(await query.ExecuteScalarAsync(cancellationToken))! == _staged)
+            {
+                return [.. Enumerable.Range(0, _staged)];
+            }
+
+            query.CommandText = "SELECT row_no FROM staged_changes ORDER BY row_no";
+            var kept = new List<int>();
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                kept.Add((int)rows.GetInt64(0));
+            }
+
+            return kept;
+        });
+
+        public Task InsertHistoryAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync(Sql.InsertHistory, cancellationToken));
+
+        public Task MergeCurrentAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync(Sql.MergeCurrent, cancellationToken));
+
+        public Task RecordLedgerAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => CallAsync(async () =>
+        {
+            await using var command = new NpgsqlCommand(Sql.Ledger, connection, transaction);
+            command.Parameters.AddWithValue("keys", files.Select(f => f.File.Key).ToArray());
+            command.Parameters.AddWithValue("etags", files.Select(f => f.File.ETag).ToArray());
+            command.Parameters.AddWithValue("rows", files.Select(f => (long)f.Changes.Count).ToArray());
+            command.Parameters.AddWithValue("bytes", files.Select(f => f.File.Bytes).ToArray());
+            return await command.ExecuteNonQueryAsync(cancellationToken);
+        });
+
+        public Task CommitAsync(CancellationToken cancellationToken) => CallAsync(async () =>
+        {
+            await transaction.CommitAsync(cancellationToken);
+            return 0;
+        });
+
+        public async Task<int> RunAsync(string sql, CancellationToken cancellationToken)
+        {
+            await using var command = new NpgsqlCommand(sql, connection, transaction);
+            return await command.ExecuteNonQueryAsync(cancellationToken);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            // Rolls back what is not committed; on a broken connection the server does that.
+            await transaction.DisposeAsync();
+            await connection.DisposeAsync();
+        }
+
+        private static void WriteText(NpgsqlBinaryImporter copy, string? value)
+        {
+            if (value is null)
+            {
+                copy.WriteNull();
+            }
+            else
+            {
+                copy.Write(value, NpgsqlDbType.Text);
+            }
+        }
+
+        /// <summary>As microseconds since 2000, the wire's own form: a DateTime at the edge of its range would become infinity.</summary>
+        private static void WriteTime(NpgsqlBinaryImporter copy, DateTimeOffset? value)
+        {
+            if (value is { } time)
+            {
+                copy.Write((time.UtcTicks - Year2000Ticks) / TimeSpan.TicksPerMicrosecond, NpgsqlDbType.TimestampTz);
+            }
+            else
+            {
+                copy.WriteNull();
+            }
+        }
+
+        private static readonly long Year2000Ticks = new DateTime(2000, 1, 1, 0, 0, 0, DateTimeKind.Utc).Ticks;
+    }
+
+    /// <summary>The statements of Sql/*.sql, embedded in the assembly.</summary>
+    private static class Sql
+    {
+        public static readonly string Begin = Read("1-begin");
+        public static readonly string Stage = Read("2-stage");
+        public static readonly string DropKnown = Read("3-drop-known");
+        public static readonly string InsertHistory = Read("4-insert-history");
+        public static readonly string MergeCurrent = Read("5-merge-current");
+        public static readonly string Ledger = Read("6-ledger");
+        public static readonly string RecordFailure = Read("record-failure");
+
+        private static string Read(string name)
+        {
+            using var stream = typeof(Sql).Assembly.GetManifestResourceStream($"Sql/{name}.sql")
+                ?? throw new InvalidOperationException($"Sql/{name}.sql is not embedded in the assembly.");
+            using var reader = new StreamReader(stream);
+            return reader.ReadToEnd();
+        }
+    }
+}

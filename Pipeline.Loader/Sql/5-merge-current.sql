@@ -1,0 +1,114 @@
+-- The newest change of each order that this load touches becomes its row in `orders`.
+--
+-- Which change wins (docs/decisions/0004-which-change-wins.md): a change after the order's last removal beats the
+-- removal, which beats everything before it; among equals the greater (version, sequence_number).
+--
+-- As long as no removal arrives, comparing what is new with the row that is there is enough. A removal that arrives
+-- late, between changes that are already there, can bring an older version of the next life to light, which only the
+-- history still knows: for the orders that get a removal in this load, all of their history competes again.
+
+INSERT INTO staged_winners (order_id, version, sequence_number, last_removal, row_no)
+WITH touched AS (
+    SELECT order_id, max(CASE WHEN operation = 'remove' THEN sequence_number END) AS new_removal
+    FROM staged_changes
+    GROUP BY order_id
+),
+present AS (
+    SELECT
+        t.order_id,
+        t.new_removal,
+        o.version,
+        o.sequence_number,
+        o.last_removal AS old_removal,
+        CASE
+            WHEN t.new_removal IS NULL OR o.last_removal > t.new_removal THEN o.last_removal
+            ELSE t.new_removal
+        END AS last_removal
+    FROM touched t
+    LEFT JOIN orders o ON o.order_id = t.order_id
+),
+candidates AS (
+    SELECT order_id, version, sequence_number, row_no
+    FROM staged_changes
+    UNION ALL
+    SELECT order_id, version, sequence_number, NULL
+    FROM present
+    WHERE version IS NOT NULL
+    UNION ALL
+    SELECT c.order_id, c.version, c.sequence_number, NULL
+    FROM present p
+    JOIN order_changes c ON c.order_id = p.order_id
+    WHERE p.new_removal IS NOT NULL
+),
+ranked AS (
+    SELECT
+        c.order_id, c.version, c.sequence_number, c.row_no,
+        p.last_removal, p.old_removal,
+        p.version AS old_version, p.sequence_number AS old_sequence_number,
+        row_number() OVER (
+            PARTITION BY c.order_id
+            ORDER BY
+                CASE
+                    WHEN p.last_removal IS NULL OR c.sequence_number > p.last_removal THEN 2
+                    WHEN c.sequence_number = p.last_removal THEN 1
+                    ELSE 0
+                END DESC,
+                c.version DESC,
+                c.sequence_number DESC,
+                -- The same change, from the load and from the history into which it has just been put: its row in
+                -- the staging table is the nearer one.
+                CASE WHEN c.row_no IS NULL THEN 1 ELSE 0 END
+        ) AS place
+    FROM candidates c
+    JOIN present p ON p.order_id = c.order_id
+)
+SELECT order_id, version, sequence_number, last_removal, row_no
+FROM ranked
+WHERE place = 1
+  AND (
+      old_version IS NULL
+      OR old_version <> version
+      OR old_sequence_number <> sequence_number
+      OR coalesce(old_removal, '') <> coalesce(last_removal, '')
+  );
+
+-- Every row of the source is better than what it replaces, so the merge itself needs no condition.
+MERGE INTO orders o
+USING (
+    SELECT
+        s.order_id, s.version, s.sequence_number, s.operation, s.changed_at, s.trace_parent, s.merchant_id,
+        s.customer_id, s.status, s.currency, s.total_amount, s.created_at, s.updated_at, s.document, w.last_removal
+    FROM staged_winners w
+    JOIN staged_changes s ON s.row_no = w.row_no
+    UNION ALL
+    SELECT
+        c.order_id, c.version, c.sequence_number, c.operation, c.changed_at, c.trace_parent, c.merchant_id,
+        c.customer_id, c.status, c.currency, c.total_amount, c.created_at, c.updated_at, c.document, w.last_removal
+    FROM staged_winners w
+    JOIN order_changes c ON c.order_id = w.order_id AND c.version = w.version AND c.sequence_number = w.sequence_number
+    WHERE w.row_no IS NULL
+) n
+ON o.order_id = n.order_id
+WHEN MATCHED THEN UPDATE SET
+    version = n.version,
+    sequence_number = n.sequence_number,
+    is_deleted = n.operation = 'remove',
+    merchant_id = n.merchant_id,
+    customer_id = n.customer_id,
+    status = n.status,
+    currency = n.currency,
+    total_amount = n.total_amount,
+    created_at = n.created_at,
+    updated_at = n.updated_at,
+    changed_at = n.changed_at,
+    trace_parent = n.trace_parent,
+    document = n.document,
+    last_removal = n.last_removal,
+    loaded_at = now()
+WHEN NOT MATCHED THEN INSERT (
+    order_id, version, sequence_number, is_deleted, merchant_id, customer_id, status, currency, total_amount,
+    created_at, updated_at, changed_at, trace_parent, document, last_removal, loaded_at
+) VALUES (
+    n.order_id, n.version, n.sequence_number, n.operation = 'remove', n.merchant_id, n.customer_id, n.status, n.currency, n.total_amount,
+    n.created_at, n.updated_at, n.changed_at, n.trace_parent, n.document, n.last_removal, now()
+);

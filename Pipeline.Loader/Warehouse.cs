@@ -1,0 +1,73 @@
+using Pipeline.Core;
+
+namespace Pipeline.Loader;
+
+/// <summary>A change file in memory: what was listed, the ETag of what was read, and its changes.</summary>
+public sealed record ChangeObject(ObjectInfo File, IReadOnlyList<Change> Changes);
+
+/// <summary>A file that could not be read or loaded, and how often it was tried.</summary>
+public sealed record FailedFile(string Key, string ETag, int Attempts, DateTimeOffset LastAt);
+
+/// <summary>The warehouse, as far as loading is concerned.</summary>
+public interface IWarehouse
+{
+    /// <summary>What the ledger has between two keys, both included.</summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken);
+
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken);
+
+    /// <summary>Notes a failed try. Returns the number of tries so far.</summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task<int> RecordFailureAsync(ObjectInfo file, string reason, CancellationToken cancellationToken);
+
+    /// <summary>The file is gone from the bucket: nothing fails any more.</summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task ForgetFailureAsync(string key, CancellationToken cancellationToken);
+
+    /// <summary>Begins a load and waits until no other loader is in one.</summary>
+    /// <exception cref="WarehouseException">See <see cref="WarehouseFault"/>; so for every step of the load.</exception>
+    Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>
+/// One load: a transaction whose steps are taken in this order. Disposing it without <see cref="CommitAsync"/> leaves
+/// nothing behind.
+/// </summary>
+public interface IWarehouseLoad : IAsyncDisposable
+{
+    /// <summary>Copies the changes into the staging table, numbered from 0 in the order given.</summary>
+    Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken);
+
+    /// <summary>Drops what is staged twice or known already. Returns the numbers of the rows that stay: the new changes.</summary>
+    Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken);
+
+    Task InsertHistoryAsync(CancellationToken cancellationToken);
+
+    Task MergeCurrentAsync(CancellationToken cancellationToken);
+
+    Task RecordLedgerAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken);
+
+    /// <summary>When this fails it is not known whether the load took effect; loading the same files again is right either way.</summary>
+    Task CommitAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>What the loader does about it differs.</summary>
+public enum WarehouseFault
+{
+    /// <summary>Nothing is known; everything is tried again after a pause.</summary>
+    Unavailable,
+
+    /// <summary>Another transaction was in the way; the same load is tried again at once.</summary>
+    Conflict,
+
+    /// <summary>The warehouse refuses the data; the load is split to find the file that it refuses.</summary>
+    Refused,
+}
+
+/// <summary>An error of the warehouse. The message has no values of the data.</summary>
+public sealed class WarehouseException(WarehouseFault fault, string message, Exception? inner = null) : Exception(message, inner)
+{
+    public WarehouseFault Fault { get; } = fault;
+}
