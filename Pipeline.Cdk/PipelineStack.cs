@@ -83,8 +83,7 @@ public sealed class PipelineStack : Stack
         Output("StreamArn", orders.Table.TableStreamArn!, "The stream that the event source mapping reads.");
         Output("BucketName", changes.Bucket.BucketName, "Change files and quarantine.");
         Output("FailureQueueUrl", process.Failures.QueueUrl, "Which records of the stream were given up.");
-        Output("ApiUrl", api.Api.AttrApiEndpoint, "The Orders API.");
-        Output("WarehouseAdminSecretArn", warehouse.Cluster.AttrMasterPasswordSecretArn, "The administrator of the warehouse.");
+        Output("ApiUrl", $"https://{api.Api.Ref}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}", "The Orders API.");
         Output("WarehouseLoaderSecretArn", warehouse.LoaderSecret.SecretArn, "The loader's user of the warehouse.");
         Output("AlarmTopicArn", alarms.Topic.TopicArn, "Where alarms go.");
     }
