@@ -54,15 +54,16 @@ public sealed class TemplateReader
     {
         var resources = _values.Resources.ToLookup(resource => resource.Type);
         var functions = resources[ResourceTypes.Function].ToDictionary(f => _values.NameOf(f.LogicalId, "FunctionName"), f => Function(f.LogicalId, f.Properties));
+        var mappings = resources[ResourceTypes.Mapping].ToLookup(mapping => IsOfQueue(mapping.LogicalId, mapping.Properties));
         return new StackPlan(
             [.. resources[ResourceTypes.Table].Select(table => Table(table.LogicalId, table.Properties))],
             [.. resources[ResourceTypes.Bucket].Select(bucket => new BucketPlan(
                 _values.BucketNameOf(bucket.LogicalId), NotIn(bucket.Properties, "BucketName")))],
             [.. resources[ResourceTypes.Queue].Select(queue => Queue(queue.LogicalId, queue.Properties))],
             [.. functions.Values],
-            [.. resources[ResourceTypes.Mapping].Select(mapping => Mapping(mapping.LogicalId, mapping.Properties, functions))],
-            [.. _values.Resources
-                .Where(resource => resource.Type is not (ResourceTypes.Table or ResourceTypes.Bucket or ResourceTypes.Queue or ResourceTypes.Function or ResourceTypes.Mapping))
+            [.. mappings[false].Select(mapping => Mapping(mapping.LogicalId, mapping.Properties, functions))],
+            [.. mappings[true].Concat(_values.Resources
+                .Where(resource => resource.Type is not (ResourceTypes.Table or ResourceTypes.Bucket or ResourceTypes.Queue or ResourceTypes.Function or ResourceTypes.Mapping)))
                 .Select(resource => new IgnoredResource(resource.LogicalId, resource.Type))]);
     }
 
@@ -148,6 +149,10 @@ public sealed class TemplateReader
         return new FunctionDefinition(
             name, $"arn:aws:lambda:{_region}:{_account}:function:{name}", TimeSpan.FromSeconds(timeout), p.Int("ReservedConcurrentExecutions"));
     }
+
+    /// <summary>A mapping that reads an SQS queue. It is not emulated, and listed among what is ignored.</summary>
+    private bool IsOfQueue(string logicalId, JsonObject properties) =>
+        new Properties(_values, logicalId, properties).Text("EventSourceArn").Split(':') is ["arn", _, "sqs", ..];
 
     private MappingPlan Mapping(string logicalId, JsonObject properties, Dictionary<string, FunctionDefinition> functions)
     {
