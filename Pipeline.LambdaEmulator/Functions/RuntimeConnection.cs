@@ -82,7 +82,8 @@ public sealed class FunctionClient(TimeProvider time)
     /// <summary>The connection of a request to this function's Runtime API.</summary>
     public RuntimeConnection Of(HttpContext context)
     {
-        if (_connections.TryGetValue(context.Connection.Id, out var known))
+        var id = context.Connection.Id;
+        if (_connections.TryGetValue(id, out var known))
         {
             KeepsConnections = true;
             known.Used();
@@ -95,11 +96,11 @@ public sealed class FunctionClient(TimeProvider time)
         }
 
         var connection = new RuntimeConnection(this, time);
-        _connections[context.Connection.Id] = connection;
+        _connections[id] = connection;
         var lifetime = context.Features.GetRequiredFeature<IConnectionLifetimeFeature>();
         lifetime.ConnectionClosed.Register(() =>
         {
-            _connections.TryRemove(context.Connection.Id, out _);
+            _connections.TryRemove(id, out _);
             connection.Close();
         });
         return connection;
