@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Pipeline.Core;
 
@@ -28,8 +29,7 @@ internal static class NewOrder
             Currency = Text(body, "currency")!,
             Items = items,
             Payments = [.. body.GetProperty("payments").EnumerateArray().Select(Payment)],
-            // Decimal arithmetic is exact here and always checked: an overflow throws.
-            TotalAmount = ExactNumber.WithoutTrailingZeros(items.Sum(item => (item.Quantity * item.UnitPrice) + item.Freight)),
+            TotalAmount = Total(items),
             CreatedAt = now,
             UpdatedAt = now,
             Version = 1,
@@ -42,24 +42,35 @@ internal static class NewOrder
         Line = index + 1,
         ProductId = Text(item, "product_id")!,
         SellerId = Text(item, "seller_id")!,
-        Quantity = (int)Number(item, "quantity"),
-        UnitPrice = Number(item, "unit_price"),
-        Freight = Number(item, "freight"),
+        Quantity = item.GetProperty("quantity").WholeNumber(),
+        UnitPrice = item.GetProperty("unit_price").Money(),
+        Freight = item.GetProperty("freight").Money(),
     };
 
     private static Payment Payment(JsonElement payment, int index) => new()
     {
         Sequence = index + 1,
         Method = Text(payment, "method")!,
-        Installments = (int)Number(payment, "installments"),
-        Amount = Number(payment, "amount"),
+        Installments = payment.GetProperty("installments").WholeNumber(),
+        Amount = payment.GetProperty("amount").Money(),
     };
 
     private static string? Text(JsonElement parent, string name) =>
         parent.TryGetProperty(name, out var value) ? value.GetString() : null;
 
-    private static decimal Number(JsonElement parent, string name) =>
-        ExactNumber.TryParseExact(parent.GetProperty(name).GetRawText(), out var number)
-            ? number
-            : throw new InvalidOperationException($"The number {name} was not held against the schema.");
+    /// <summary>A decimal like 1.1, never 1.10: DynamoDB keeps no trailing zeros, and both must be the same text.</summary>
+    private static decimal Money(this JsonElement value) => Scaled(value, OrderSchemas.MoneyDecimals) / 100m;
+
+    // 1.0 and 1e0 are whole numbers too.
+    private static int WholeNumber(this JsonElement value) => (int)Scaled(value, 0);
+
+    private static long Scaled(JsonElement value, int decimals) =>
+        JsonNumber.TryScale(JsonMarshal.GetRawUtf8Value(value), decimals, out var scaled)
+            ? scaled
+            : throw new ArgumentException("The number was not held against its schema.", nameof(value));
+
+    // Decimal arithmetic is exact here and always checked. A division by one with 28 zeros leaves the value and
+    // takes away its trailing zeros.
+    private static decimal Total(IEnumerable<OrderItem> items) =>
+        items.Sum(item => (item.Quantity * item.UnitPrice) + item.Freight) / 1.0000000000000000000000000000m;
 }

@@ -17,6 +17,8 @@ internal static class OrderSchemas
     public const int MaxItems = 200;
     public const int MaxPayments = 50;
 
+    public const int MoneyDecimals = 2;
+
     public const int DefaultPageSize = 20;
     public const int MaxPageSize = 100;
 

@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Microsoft.OpenApi;
+using Pipeline.Core;
 
 namespace Pipeline.OrdersApi.Orders;
 
@@ -118,11 +120,11 @@ internal static class SchemaCheck
 
     private static string? CheckNumber(JsonElement value, IOpenApiSchema schema)
     {
-        var isRight = ExactNumber.TryParseExact(value.GetRawText(), out var number)
-            && number >= decimal.Parse(schema.Minimum!, CultureInfo.InvariantCulture)
-            && number <= decimal.Parse(schema.Maximum!, CultureInfo.InvariantCulture)
-            && (schema.MultipleOf is not { } step || number % step == 0)
-            && (schema.Type != JsonSchemaType.Integer || number % 1 == 0);
+        // Money has two decimals and everything else none: the text of the number is held against that, exactly.
+        var (decimals, unit) = schema.Type == JsonSchemaType.Integer ? (0, 1m) : (OrderSchemas.MoneyDecimals, 0.01m);
+        var isRight = JsonNumber.TryScale(JsonMarshal.GetRawUtf8Value(value), decimals, out var scaled)
+            && scaled * unit >= decimal.Parse(schema.Minimum!, CultureInfo.InvariantCulture)
+            && scaled * unit <= decimal.Parse(schema.Maximum!, CultureInfo.InvariantCulture);
         return isRight ? null : $"must be {schema.Description}";
     }
 
@@ -139,41 +141,4 @@ internal static class SchemaCheck
         JsonValueKind.Null => "null",
         _ => "a boolean",
     };
-}
-
-internal static class ExactNumber
-{
-    /// <summary>
-    /// Reads a JSON number without rounding: false when a decimal cannot hold every digit. The number comes without
-    /// trailing zeros (1.10 as 1.1, as DynamoDB keeps it), and zero without a sign.
-    /// </summary>
-    public static bool TryParseExact(string json, out decimal number)
-    {
-        var mantissa = json.AsSpan(0, json.AsSpan().IndexOfAny('e', 'E') is >= 0 and var e ? e : json.Length);
-        var digits = mantissa.ToString().Replace(".", "", StringComparison.Ordinal).TrimStart('-').Trim('0').Length;
-        if (digits == 0)
-        {
-            number = 0;
-            return true;
-        }
-
-        // Up to 28 significant digits are exact, unless the exponent moves them beyond a decimal's 28 places,
-        // where parsing gives zero or fewer digits.
-        if (digits > 28
-            || !decimal.TryParse(json, NumberStyles.Float, CultureInfo.InvariantCulture, out number)
-            || SignificantDigits(number) != digits)
-        {
-            number = 0;
-            return false;
-        }
-
-        number = WithoutTrailingZeros(number);
-        return true;
-    }
-
-    /// <summary>Dividing by one with 28 zeros leaves the value and takes away its trailing zeros.</summary>
-    public static decimal WithoutTrailingZeros(decimal number) => number / 1.0000000000000000000000000000m;
-
-    private static int SignificantDigits(decimal number) =>
-        number.ToString(CultureInfo.InvariantCulture).Replace(".", "", StringComparison.Ordinal).TrimStart('-').Trim('0').Length;
 }

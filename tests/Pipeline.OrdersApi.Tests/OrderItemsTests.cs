@@ -5,42 +5,6 @@ using Pipeline.OrdersApi.Orders;
 
 namespace Pipeline.OrdersApi.Tests;
 
-public class ExactNumberTests
-{
-    [Theory]
-    [InlineData("0", "0")]
-    [InlineData("-0", "0")]
-    [InlineData("-0.000e5", "0")]
-    [InlineData("0e99999999999999999999", "0")]
-    [InlineData("1.10", "1.1")]
-    [InlineData("100", "100")]
-    [InlineData("1E+2", "100")]
-    [InlineData("110e-2", "1.1")]
-    [InlineData("-12.340", "-12.34")]
-    [InlineData("1e28", "10000000000000000000000000000")]
-    [InlineData("0.0000000000000000000000000001", "0.0000000000000000000000000001")]
-    [InlineData("1234567890123456789012345678", "1234567890123456789012345678")]
-    [InlineData("1.10000000000000000000000000000000000000000000", "1.1")]
-    public void A_number_is_read_without_rounding(string json, string expected)
-    {
-        Assert.True(ExactNumber.TryParseExact(json, out var number));
-        Assert.Equal(expected, number.ToString(CultureInfo.InvariantCulture));
-    }
-
-    [Theory]
-    [InlineData("1.00000000000000000000000000001")]
-    [InlineData("0.00000000000000000000000000001")]
-    [InlineData("12345678901234567890123456789")]
-    [InlineData("1e29")]
-    [InlineData("1e-29")]
-    [InlineData("15e-29")]
-    [InlineData("1e400")]
-    [InlineData("1e99999999999999999999")]
-    [InlineData("-1e-99999999999999999999")]
-    public void A_number_that_would_be_rounded_is_refused(string json) =>
-        Assert.False(ExactNumber.TryParseExact(json, out _));
-}
-
 public class OrderItemsTests
 {
     [Theory]
