@@ -1,1 +1,8 @@
-System.Console.WriteLine("Pipeline.Ops");
+using System.CommandLine;
+using Pipeline.Ops.Seed;
+
+var root = new RootCommand("Operate the order pipeline.")
+{
+    SeedCommand.Create(),
+};
+return await root.Parse(args).InvokeAsync();
