@@ -36,6 +36,18 @@ public static class ObjectKeys
     public static string ChangePartition(DateTimeOffset changedAt) =>
         string.Create(CultureInfo.InvariantCulture, $"{Names.ChangesPrefix}dt={changedAt.UtcDateTime:yyyy-MM-dd}/hour={changedAt.UtcDateTime:HH}/");
 
+    /// <summary>The hour of the partition that a key lies in.</summary>
+    public static bool TryHourOf(string key, out DateTimeOffset hour)
+    {
+        const string Form = "'dt='yyyy-MM-dd'/hour='HH'/'";
+        const int Length = 22;
+        hour = default;
+        return key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal)
+            && key.Length >= Names.ChangesPrefix.Length + Length
+            && DateTimeOffset.TryParseExact(
+                key.AsSpan(Names.ChangesPrefix.Length, Length), Form, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out hour);
+    }
+
     /// <summary><c>orders/quarantine/dt=YYYY-MM-DD/{event_id}.json</c>, the date that of the change.</summary>
     public static string Quarantine(DateTimeOffset changedAt, string eventId) =>
         string.Create(CultureInfo.InvariantCulture, $"{Names.QuarantinePrefix}dt={changedAt.UtcDateTime:yyyy-MM-dd}/{Uri.EscapeDataString(eventId)}.json");

@@ -20,8 +20,11 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
     /// <summary>A partition is polled this long after its last new file; an old hour gets some while a backlog is worked off.</summary>
     private static readonly TimeSpan HotFor = TimeSpan.FromMinutes(2);
 
+    /// <summary>Besides this hour and the one before: each is a listing, and one more for the hour behind it, at every poll.</summary>
+    private const int HotMax = 4;
+
     private readonly LoaderOptions _options = options.Value;
-    private readonly Dictionary<string, Partition> _partitions = [];
+    private readonly Dictionary<DateTimeOffset, Partition> _partitions = [];
     private Sweep? _sweep;
     private DateTimeOffset? _lastFullSweep;
     private DateTimeOffset _lastSweep;
@@ -30,21 +33,18 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
     public async Task<IReadOnlyList<ObjectInfo>> PollAsync(CancellationToken cancellationToken)
     {
         var now = time.GetUtcNow();
-        foreach (var (prefix, partition) in _partitions)
+        foreach (var cold in _partitions.Keys.Where(hour => now - _partitions[hour].LastFound > HotFor).ToList())
         {
-            if (now - partition.LastFound > HotFor)
-            {
-                _partitions.Remove(prefix);
-            }
+            _partitions.Remove(cold);
         }
 
         // This hour, the one before it, those that lately got a file, and the ones after those: that is where a
         // backlog goes on, and a clock that is ahead of ours is already.
         var hours = new SortedSet<DateTimeOffset> { Hour(now.AddHours(-1)), Hour(now) };
-        foreach (var partition in _partitions.Values.Where(p => p.Seen.Count > 0))
+        foreach (var (hot, _) in _partitions.OrderByDescending(p => p.Value.LastFound).ThenByDescending(p => p.Key).Take(HotMax))
         {
-            hours.Add(partition.Hour);
-            hours.Add(partition.Hour.AddHours(1));
+            hours.Add(hot);
+            hours.Add(hot.AddHours(1));
         }
 
         var found = new List<ObjectInfo>();
@@ -84,6 +84,13 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
             Objects = _sweep.Objects + page.Objects.Count,
             Found = _sweep.Found + found.Count,
         };
+
+        // Where a file appeared more may follow: the poll goes on from there.
+        if (found.Count > 0 && ObjectKeys.TryHourOf(found[^1].Key, out var hour))
+        {
+            PartitionOf(hour).LastFound = now;
+        }
+
         if (!page.IsTruncated)
         {
             _lastSweep = now;
@@ -101,7 +108,7 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
     private async Task<IReadOnlyList<ObjectInfo>> PollAsync(DateTimeOffset hour, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var prefix = ObjectKeys.ChangePartition(hour);
-        var partition = _partitions.GetValueOrDefault(prefix);
+        var partition = _partitions.GetValueOrDefault(hour);
         var page = await objects.ListAsync(prefix, partition?.StartAfter, cancellationToken);
         var candidates = page.Objects.Where(o => partition?.Seen.GetValueOrDefault(o.Key) != o.ETag).ToList();
         var found = await WithoutLoadedAsync(candidates, cancellationToken);
@@ -111,7 +118,7 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
         }
 
         // Only now, when nothing more can fail, are they seen: what fails is looked at again.
-        partition ??= _partitions[prefix] = new Partition(hour);
+        partition ??= PartitionOf(hour);
         partition.LastFound = now;
         foreach (var candidate in candidates)
         {
@@ -141,11 +148,20 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
         return files;
     }
 
+    private Partition PartitionOf(DateTimeOffset hour)
+    {
+        if (!_partitions.TryGetValue(hour, out var partition))
+        {
+            _partitions[hour] = partition = new Partition();
+        }
+
+        return partition;
+    }
+
     private static DateTimeOffset Hour(DateTimeOffset time) => new(time.UtcTicks - (time.UtcTicks % TimeSpan.TicksPerHour), TimeSpan.Zero);
 
-    private sealed class Partition(DateTimeOffset hour)
+    private sealed class Partition
     {
-        public DateTimeOffset Hour { get; } = hour;
         public DateTimeOffset LastFound { get; set; }
 
         /// <summary>The greatest keys of the partition, at most <see cref="LookBack"/>, with their ETags.</summary>

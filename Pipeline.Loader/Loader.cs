@@ -213,9 +213,10 @@ public sealed class Loader(
 
     private async Task FailAsync(ObjectInfo file, string reason, CancellationToken cancellationToken)
     {
-        var attempts = await warehouse.RecordFailureAsync(file, reason, cancellationToken);
+        var now = time.GetUtcNow();
+        var attempts = await warehouse.RecordFailureAsync(file, reason, now, cancellationToken);
         var pause = LoadPlan.Backoff(attempts, _options.RetryFirst, _options.FileRetryMax);
-        _pending[file.Key] = new PendingFile(file, IsFresh: false, attempts, time.GetUtcNow() + pause);
+        _pending[file.Key] = new PendingFile(file, IsFresh: false, attempts, now + pause);
         logger.LogError("File {Key} cannot be loaded: {Reason}. Try {Attempts}, the next in {Seconds:F0} s", file.Key, reason, attempts, pause.TotalSeconds);
     }
 

@@ -7,6 +7,8 @@ namespace Pipeline.Loader;
 /// <summary>The warehouse in PostgreSQL. What it does is in Sql/*.sql, one file a step; here is how the steps are run.</summary>
 public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
 {
+    private const int ReasonLengthMax = 1_000;
+
     /// <summary>
     /// The given connection string with what the load relies on: the temporary tables of a session stay when its
     /// connection goes back to the pool, and a large load is not cut off by the client (30 s by default).
@@ -48,7 +50,7 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
             return failures;
         });
 
-    public async Task<int> RecordFailureAsync(ObjectInfo file, string reason, CancellationToken cancellationToken) =>
+    public async Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken) =>
         await CallAsync(async () =>
         {
             await using var connection = await database.OpenConnectionAsync(cancellationToken);
@@ -56,7 +58,8 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
             await using var command = new NpgsqlCommand(Sql.RecordFailure, connection, transaction);
             command.Parameters.AddWithValue("key", file.Key);
             command.Parameters.AddWithValue("etag", file.ETag);
-            command.Parameters.AddWithValue("reason", reason);
+            command.Parameters.AddWithValue("reason", Storable(reason));
+            command.Parameters.AddWithValue("at", at.ToUniversalTime());
             var attempts = (int)(await command.ExecuteScalarAsync(cancellationToken))!;
             await transaction.CommitAsync(cancellationToken);
             return attempts;
@@ -87,6 +90,9 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
                 throw;
             }
         });
+
+    /// <summary>The reason may quote a library, and a library anything.</summary>
+    private static string Storable(string reason) => reason[..Math.Min(reason.Length, ReasonLengthMax)].Replace('\0', '?');
 
     /// <summary>Tells apart what the caller treats differently.</summary>
     private static async Task<T> CallAsync<T>(Func<Task<T>> call)

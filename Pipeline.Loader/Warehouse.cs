@@ -18,9 +18,9 @@ public interface IWarehouse
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
     Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken);
 
-    /// <summary>Notes a failed try. Returns the number of tries so far.</summary>
+    /// <summary>Notes a failed try, at the loader's own time, which its backoff follows. Returns the number of tries so far.</summary>
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
-    Task<int> RecordFailureAsync(ObjectInfo file, string reason, CancellationToken cancellationToken);
+    Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken);
 
     /// <summary>The file is gone from the bucket: nothing fails any more.</summary>
     /// <exception cref="WarehouseException">The warehouse is away.</exception>

@@ -1,0 +1,220 @@
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Pipeline.Core;
+
+namespace Pipeline.Loader.Tests;
+
+/// <summary>Which files are found, when, and with how many listings.</summary>
+public class DiscoveryTests
+{
+    private readonly MemoryWarehouse _warehouse = new();
+    private int _changes;
+
+    [Fact]
+    public async Task A_new_file_is_found_at_the_next_poll_with_one_listing_a_partition()
+    {
+        using var harness = await IdleAsync();
+        var key = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 1));
+
+        Assert.True(await TurnAsync(harness));
+
+        Assert.Equal([key], Assert.Single(_warehouse.Loads));
+        Assert.Equal(["hour=07/", "hour=08/"], harness.Objects.Listings.Select(l => l.Prefix[^8..]));
+    }
+
+    [Fact]
+    public async Task Nothing_new_is_nothing_to_do()
+    {
+        using var harness = await IdleAsync();
+
+        Assert.False(await TurnAsync(harness));
+        Assert.Empty(_warehouse.Loads);
+    }
+
+    [Fact]
+    public async Task In_a_partition_of_thousands_of_files_the_poll_lists_only_the_last_ones_and_finds_one_that_comes_somewhat_late()
+    {
+        using var harness = await IdleAsync();
+        foreach (var n in Enumerable.Range(1, 3_000).Where(n => n != 2_950))
+        {
+            await harness.Objects.PutAsync([Change()], Key(Harness.Start, n));
+        }
+
+        await harness.DrainAsync();
+        Assert.Equal(2_999, _warehouse.Ledger.Count);
+
+        // Another shard's file, a little below the greatest key there is.
+        await harness.Objects.PutAsync([Change()], Key(Harness.Start, 2_950));
+        harness.Objects.Listings.Clear();
+        await TurnAsync(harness);
+
+        Assert.Equal(3_000, _warehouse.Ledger.Count);
+        Assert.Equal(Key(Harness.Start, 2_799), harness.Objects.Listings.Single(l => l.Prefix.EndsWith("hour=08/", StringComparison.Ordinal)).StartAfter);
+    }
+
+    [Fact]
+    public async Task While_a_backlog_of_an_old_hour_is_worked_off_its_files_and_the_next_hours_are_polled()
+    {
+        using var harness = await IdleAsync();
+        var old = Harness.Start.AddHours(-10);
+        await harness.Objects.PutAsync([Change()], Key(old, 1));
+        harness.Time.Advance(TimeSpan.FromSeconds(61));
+        await harness.DrainAsync();
+        Assert.Empty(_warehouse.Loads.Skip(1));
+
+        // The first one was found by a sweep; from there the poll goes on.
+        await harness.Objects.PutAsync([Change()], Key(old, 2));
+        await harness.Objects.PutAsync([Change()], Key(old.AddHours(1), 3));
+        await TurnAsync(harness);
+        Assert.Equal(3, _warehouse.Ledger.Count);
+    }
+
+    [Theory]
+    [InlineData(-25, 61)]
+    [InlineData(-24 * 400, 6 * 3600 + 1)]
+    public async Task A_file_in_an_old_partition_is_found_by_a_sweep(int hours, int withinSeconds)
+    {
+        using var harness = await IdleAsync();
+        await harness.Objects.PutAsync([Change()], Key(Harness.Start.AddHours(hours), 1));
+
+        await harness.DrainAsync();
+        Assert.Empty(_warehouse.Ledger);
+        harness.Time.Advance(TimeSpan.FromSeconds(withinSeconds));
+        await harness.DrainAsync();
+        Assert.Single(_warehouse.Ledger);
+    }
+
+    [Fact]
+    public async Task A_loader_that_starts_finds_all_there_is_page_by_page_and_skips_what_the_ledger_has()
+    {
+        var objects = new MemoryObjects();
+        for (var n = 0; n < 2_500; n++)
+        {
+            await objects.PutAsync([Change()], Key(Harness.Start.AddHours(-n), 1));
+        }
+
+        using (var first = new Harness(_warehouse, objects))
+        {
+            await first.DrainAsync();
+        }
+
+        Assert.Equal(2_500, _warehouse.Loads.Sum(l => l.Length));
+        Assert.Equal(2_500, _warehouse.Ledger.Count);
+
+        using var second = new Harness(_warehouse, objects);
+        await second.DrainAsync();
+        Assert.Equal(2_500, _warehouse.Loads.Sum(l => l.Length));
+    }
+
+    [Fact]
+    public async Task With_too_many_files_pending_looking_for_more_waits()
+    {
+        var objects = new MemoryObjects();
+        for (var n = 0; n < 3_000; n++)
+        {
+            await objects.PutAsync([Change()], Key(Harness.Start.AddDays(-1), n));
+        }
+
+        using var harness = new Harness(_warehouse, objects, o =>
+        {
+            o.PendingMax = 500;
+            o.Limits = new LoadLimits(FilesMax: 100);
+        });
+        do
+        {
+            Assert.True(harness.Status.PendingFiles < 500 + 1_000);
+        }
+        while (await TurnAsync(harness));
+
+        Assert.Equal(3_000, _warehouse.Ledger.Count);
+    }
+
+    [Fact]
+    public async Task An_overwritten_file_is_loaded_again()
+    {
+        using var harness = await IdleAsync();
+        var key = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 1));
+        await harness.DrainAsync();
+        await harness.Objects.PutAsync([Change()], key);
+        await harness.DrainAsync();
+
+        Assert.Equal([[key], [key]], _warehouse.Loads);
+    }
+
+    [Fact]
+    public async Task What_is_no_change_file_by_its_name_is_left_alone()
+    {
+        using var harness = await IdleAsync();
+        harness.Objects.Put($"{Names.ChangesPrefix}dt=2026-11-24/hour=08/_SUCCESS", []);
+        await harness.DrainAsync();
+
+        Assert.Empty(_warehouse.Ledger);
+        Assert.Empty(_warehouse.Failing);
+    }
+
+    [Fact]
+    public async Task A_store_that_is_away_is_an_error_and_never_no_work()
+    {
+        using var harness = await IdleAsync();
+        var key = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 1));
+
+        harness.Objects.IsAway = true;
+        await Assert.ThrowsAsync<ObjectStoreException>(() => TurnAsync(harness));
+        harness.Objects.IsAway = false;
+        await harness.DrainAsync();
+
+        Assert.Equal([key], Assert.Single(_warehouse.Loads));
+    }
+
+    [Fact]
+    public async Task A_warehouse_that_is_away_between_finding_and_loading_loses_no_file()
+    {
+        using var harness = await IdleAsync();
+        var key = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 1));
+        _warehouse.IsAway = true;
+        await Assert.ThrowsAsync<WarehouseException>(() => TurnAsync(harness));
+        _warehouse.IsAway = false;
+        await harness.DrainAsync();
+
+        Assert.Equal([key], Assert.Single(_warehouse.Loads));
+    }
+
+    [Fact]
+    public async Task A_file_that_keeps_failing_is_tried_less_and_less_and_the_others_go_on()
+    {
+        using var harness = await IdleAsync();
+        harness.Objects.Put(Key(Harness.Start, 1), [0]);
+        var tries = 0;
+        for (var second = 0; second < 1_800; second++)
+        {
+            await harness.Objects.PutAsync([Change()], Key(Harness.Start, 10 + second));
+            await harness.DrainAsync();
+            harness.Time.Advance(TimeSpan.FromSeconds(1));
+            tries = (await _warehouse.FailuresAsync(Cancelled))[0].Attempts;
+        }
+
+        // 1, 2, 4 … 256 s between the first ten, then 300 s.
+        Assert.InRange(tries, 13, 15);
+        Assert.Equal(1_800, _warehouse.Ledger.Count);
+        harness.Status.Started();
+        var health = await harness.Status.CheckHealthAsync(new HealthCheckContext(), Cancelled);
+        Assert.Equal(HealthStatus.Degraded, health.Status);
+        Assert.Contains(Key(Harness.Start, 1), health.Description, StringComparison.Ordinal);
+    }
+
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
+
+    /// <summary>A loader that has nothing to do: its first sweep is done.</summary>
+    private async Task<Harness> IdleAsync()
+    {
+        var harness = new Harness(_warehouse);
+        await harness.DrainAsync();
+        harness.Objects.Listings.Clear();
+        return harness;
+    }
+
+    private static Task<bool> TurnAsync(Harness harness) => harness.Loader.RunOnceAsync(Cancelled);
+
+    private Change Change() => Changes.Change("o-1", ++_changes, _changes);
+
+    private static string Key(DateTimeOffset time, int n) => $"{ObjectKeys.ChangePartition(time)}{n:D8}.parquet";
+}
