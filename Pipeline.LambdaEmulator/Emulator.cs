@@ -97,7 +97,7 @@ public sealed partial class Emulator(
             catch (Exception e) when (IsPassing(e) && !within.IsCancellationRequested)
             {
                 LogNotProvisioned(e.Message);
-                await Task.Delay(Backoff.After(failures), within.Token);
+                await Task.Delay(Backoff.OfServer(failures), within.Token);
             }
         }
     }

@@ -1,16 +1,27 @@
 namespace Pipeline.LambdaEmulator.EventSource;
 
 /// <summary>
-/// How long a failed batch waits. AWS documents that stream retries back off exponentially, not the numbers. These
-/// are quick enough to watch on a laptop and slow enough that a function that fails at once does not burn a core.
-/// No jitter: one shard's retries meet nobody else's, and tests are repeatable.
+/// How long a failed call waits before it is tried again. AWS documents that retries of a batch back off exponentially,
+/// not the numbers. No jitter: one shard's retries meet nobody else's, and tests are repeatable.
 /// </summary>
 public static class Backoff
 {
     private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200);
-    private static readonly TimeSpan Max = TimeSpan.FromSeconds(10);
 
+    /// <summary>Quick enough to watch on a laptop, slow enough that a function that fails at once does not burn a core.</summary>
+    private static readonly TimeSpan BatchMax = TimeSpan.FromSeconds(10);
+
+    /// <summary>A server on the same machine is back seconds after it was restarted.</summary>
+    private static readonly TimeSpan ServerMax = TimeSpan.FromSeconds(1);
+
+    /// <summary>Before a batch is sent again.</summary>
     /// <param name="failures">Failures in a row, from 1.</param>
-    public static TimeSpan After(int failures) =>
-        failures > 6 ? Max : TimeSpan.FromTicks(Math.Min(Max.Ticks, First.Ticks << (failures - 1)));
+    public static TimeSpan OfBatch(int failures) => Doubled(failures, BatchMax);
+
+    /// <summary>Before a server is called again.</summary>
+    /// <param name="failures">Failures in a row, from 1.</param>
+    public static TimeSpan OfServer(int failures) => Doubled(failures, ServerMax);
+
+    private static TimeSpan Doubled(int failures, TimeSpan max) =>
+        TimeSpan.FromTicks(Math.Min(max.Ticks, First.Ticks << Math.Min(failures - 1, 16)));
 }

@@ -194,7 +194,7 @@ public sealed partial class EventSourceMapping(
                 State = MappingState.Problem;
                 _problem = e.Message;
                 LogProblem(plan.Table, e.Message, failures);
-                await Task.Delay(Backoff.After(failures), time, cancellationToken);
+                await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);
             }
         }
     }

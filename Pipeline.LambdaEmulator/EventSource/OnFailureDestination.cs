@@ -24,7 +24,7 @@ public sealed partial class OnFailureDestination(IAmazonSQS sqs, string queue, T
             catch (Exception e) when (e is AmazonSQSException or HttpRequestException)
             {
                 LogNotSent(queue, e.Message);
-                await Task.Delay(Backoff.After(failures), time, cancellationToken);
+                await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);
             }
         }
     }

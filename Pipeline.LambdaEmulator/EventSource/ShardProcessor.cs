@@ -125,7 +125,7 @@ public sealed class ShardProcessor
                 // "Retain discarded records for a DynamoDB event source": before invocation, Lambda retries until the
                 // records expire or exceed the maximum age. The retry attempts are not touched.
                 var throttles = batch.Throttles + 1;
-                lane.Retries.Push(batch.Slice(0, batch.Count, batch.FailedAttempts, now + Backoff.After(throttles), throttles));
+                lane.Retries.Push(batch.Slice(0, batch.Count, batch.FailedAttempts, now + Backoff.OfBatch(throttles), throttles));
                 break;
 
             case InvocationOutcome.Failed:
@@ -239,7 +239,7 @@ public sealed class ShardProcessor
     private static void Retry(Lane lane, Batch batch, int from, DateTimeOffset now)
     {
         var failedAttempts = batch.FailedAttempts + 1;
-        lane.Retries.Push(batch.Slice(from, batch.Count - from, failedAttempts, now + Backoff.After(failedAttempts)));
+        lane.Retries.Push(batch.Slice(from, batch.Count - from, failedAttempts, now + Backoff.OfBatch(failedAttempts)));
     }
 
     /// <summary>Null attempts mean without end; the comparison is then false.</summary>

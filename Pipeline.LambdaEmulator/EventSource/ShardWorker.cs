@@ -100,7 +100,7 @@ public sealed partial class ShardWorker(
                     // Also a server that is being restarted. The position has not moved.
                     readFailures++;
                     _lastError = $"The stream cannot be read: {e.Message}";
-                    readAt = now + Backoff.After(readFailures);
+                    readAt = now + Backoff.OfServer(readFailures);
                     if (readFailures is 1 or 10)
                     {
                         LogNotRead(origin.ShardId, e.Message, readFailures);

@@ -1,0 +1,349 @@
+using System.Text.Json.Nodes;
+using Amazon.DynamoDBv2;
+using Amazon.Runtime;
+using Microsoft.Extensions.Logging.Abstractions;
+using Pipeline.LambdaEmulator.EventSource;
+using Pipeline.LambdaEmulator.Stack;
+using Pipeline.LambdaEmulator.Streams;
+
+namespace Pipeline.LambdaEmulator.Tests.Conformance;
+
+/// <summary>A whole mapping between a scripted stream and a function behind the Runtime API.</summary>
+public sealed class MappingTests : IAsyncLifetime
+{
+    private static readonly MappingSettings Settings = ScriptedShard.Defaults with { ReportBatchItemFailures = true };
+
+    private readonly string _state = Directory.CreateTempSubdirectory().FullName;
+    private readonly List<int> _processed = [];
+    private readonly Telemetry _telemetry = new();
+    private ScriptedStream _stream = null!;
+    private FunctionHost _function = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        _stream = await ScriptedStream.StartAsync();
+        _function = await FunctionHost.StartAsync();
+        _ = _function.StartEnvironment(Handle);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _function.DisposeAsync();
+        await _stream.DisposeAsync();
+        _telemetry.Dispose();
+        Directory.Delete(_state, recursive: true);
+    }
+
+    [Fact]
+    [Rule(Pages.Create, "TRIM_HORIZON: from the oldest record in the stream.")]
+    public async Task Trim_horizon_reads_what_is_there_and_what_comes()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2, 3);
+        await using var mapping = Start();
+        await ProcessedAsync(1, 2, 3);
+        _stream.Write("s", 4);
+        await ProcessedAsync(1, 2, 3, 4);
+        Assert.Equal(MappingState.Enabled, mapping.State);
+    }
+
+    [Fact]
+    [Rule(Pages.Create, "LATEST: only what is written after the mapping exists.")]
+    public async Task Latest_skips_what_is_there()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2, 3);
+        await using var mapping = Start(Settings with { StartingPosition = StartingPosition.Latest });
+        await Poll.UntilAsync(() => mapping.Mapping.Shards().Count == 1);
+        _stream.Write("s", 4, 5);
+        await ProcessedAsync(4, 5);
+    }
+
+    [Fact]
+    [Rule(Pages.Create, "LATEST is where the mapping begins, not where every start of it begins.")]
+    public async Task Latest_does_not_skip_what_is_written_while_the_emulator_is_down()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        await using (var first = Start(Settings with { StartingPosition = StartingPosition.Latest }))
+        {
+            await Poll.UntilAsync(() => first.Mapping.Shards().Count == 1);
+        }
+
+        _stream.Write("s", 2);
+        await using var second = Start(Settings with { StartingPosition = StartingPosition.Latest });
+        await ProcessedAsync(2);
+    }
+
+    [Fact]
+    [Rule(Pages.Create, "LATEST: closed shards are behind it, shards that appear later are read from their beginning.")]
+    public async Task Latest_skips_closed_shards_and_reads_new_ones_whole()
+    {
+        _stream.AddShard("parent");
+        _stream.Write("parent", 1);
+        _stream.Close("parent");
+        _stream.AddShard("child", "parent");
+        _stream.Write("child", 2);
+        await using (var first = Start(Settings with { StartingPosition = StartingPosition.Latest }))
+        {
+            await Poll.UntilAsync(() => first.Mapping.Shards().Count == 1);
+        }
+
+        _stream.Close("child");
+        _stream.AddShard("grandchild", "child");
+        _stream.Write("grandchild", 3);
+        await using var second = Start(Settings with { StartingPosition = StartingPosition.Latest });
+        await ProcessedAsync(3);
+    }
+
+    [Fact]
+    [Rule(Pages.Streams, "Parents are processed before their children, closed and empty shards included.")]
+    public async Task A_split_shard_is_read_parents_first()
+    {
+        _stream.ShardsPerPage = 2;
+        _stream.AddShard("child 1", "empty");
+        _stream.AddShard("child 2", "empty");
+        _stream.AddShard("empty", "parent");
+        _stream.AddShard("parent");
+        _stream.Write("parent", 1, 2);
+        _stream.Write("child 1", 3, 5);
+        _stream.Write("child 2", 4);
+        _stream.Close("empty");
+        _stream.Close("parent");
+        await using var mapping = Start();
+        await Poll.UntilAsync(() => Processed().Count == 5);
+        Assert.Equal([1, 2], Processed().Take(2));
+        Assert.Equal([1, 2, 3, 4, 5], Processed().Order());
+    }
+
+    [Fact]
+    [Rule(Pages.Streams, "A shard splits while it is read: its last records come before its child's first.")]
+    public async Task A_shard_that_splits_while_it_is_read_is_finished_first()
+    {
+        _stream.AddShard("parent");
+        _stream.Write("parent", 1);
+        await using var mapping = Start();
+        await ProcessedAsync(1);
+        _stream.AddShard("child", "parent");
+        _stream.Write("child", 3);
+        _stream.Write("parent", 2);
+        _stream.Close("parent");
+        await ProcessedAsync(1, 2, 3);
+    }
+
+    [Fact]
+    [Rule(Pages.Iterator, "An iterator expires after 15 minutes: reading goes on from the last record.")]
+    public async Task Reading_goes_on_after_an_iterator_expired()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        await using var mapping = Start();
+        await ProcessedAsync(1);
+        _stream.ExpireIterators();
+        _stream.Write("s", 2);
+        await ProcessedAsync(1, 2);
+    }
+
+    [Fact]
+    [Rule(Pages.Streams, "Records are trimmed after 24 hours: a position that is gone goes on with the oldest that is left.")]
+    public async Task A_trimmed_position_goes_on_with_the_oldest_record()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        await using (var first = Start())
+        {
+            await ProcessedAsync(1);
+            await first.CheckpointAsync(1);
+        }
+
+        _stream.Write("s", 2, 3, 4);
+        _stream.Trim("s", 3);
+        await using var mapping = Start();
+        await ProcessedAsync(1, 4);
+    }
+
+    [Fact]
+    [Rule(Pages.Streams, "A shard that was trimmed away is no obstacle for its children.")]
+    public async Task A_shard_that_is_gone_does_not_stop_its_children()
+    {
+        _stream.AddShard("parent");
+        _stream.Write("parent", 1);
+        await using (var first = Start())
+        {
+            await ProcessedAsync(1);
+            await first.CheckpointAsync(1);
+        }
+
+        _stream.AddShard("child", "parent");
+        _stream.Write("child", 2);
+        _stream.Remove("parent");
+        await using var mapping = Start();
+        await ProcessedAsync(1, 2);
+    }
+
+    [Fact]
+    [Rule(Pages.Using, "Throttled and failing reads of the stream are repeated.")]
+    public async Task Reads_that_fail_are_repeated()
+    {
+        _stream.AddShard("s");
+        _stream.FailNext("DescribeTable", 2, 500, "InternalServerError");
+        _stream.FailNext("DescribeStream", 2, 400, "LimitExceededException");
+        _stream.FailNext("GetShardIterator", 2, 500, "InternalServerError");
+        _stream.FailNext("GetRecords", 2, 400, "ProvisionedThroughputExceededException");
+        _stream.Write("s", 1, 2);
+        await using var mapping = Start();
+        await ProcessedAsync(1, 2);
+    }
+
+    [Fact]
+    [Rule(Pages.Using, "Each record is processed at least once; processing goes on behind the checkpoint.")]
+    public async Task A_restart_skips_and_repeats_nothing_that_was_checkpointed()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2, 3);
+        await using (var first = Start())
+        {
+            await ProcessedAsync(1, 2, 3);
+            await first.CheckpointAsync(3);
+        }
+
+        _stream.Write("s", 4);
+        await using var mapping = Start();
+        await ProcessedAsync(1, 2, 3, 4);
+    }
+
+    [Fact]
+    [Rule(Pages.Using, "A mapping belongs to a stream: a table that was created anew is read from the starting position.")]
+    public async Task A_table_that_was_created_anew_is_read_from_the_start()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2);
+        await using (var first = Start())
+        {
+            await ProcessedAsync(1, 2);
+            await first.CheckpointAsync(2);
+        }
+
+        _stream.StreamArn = _stream.StreamArn.Replace("2026-01-01", "2026-02-02", StringComparison.Ordinal);
+        await using var mapping = Start();
+        await ProcessedAsync(1, 2, 1, 2);
+    }
+
+    [Fact]
+    [Rule(Pages.Partial, "Reported records are retried until they succeed; nothing overtakes them.")]
+    public async Task A_reported_record_is_retried_before_anything_behind_it()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", [.. Enumerable.Range(1, 20)]);
+        _failOnce.Add(7);
+        await using var mapping = Start();
+        await ProcessedAsync([.. Enumerable.Range(1, 20)]);
+    }
+
+    [Fact]
+    [Rule(Pages.Create, "Enabled false: Lambda reads nothing and invokes nothing.")]
+    public async Task A_disabled_mapping_reads_nothing()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        var mapping = Create(Settings, isEnabled: false);
+        await mapping.RunAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(MappingState.Disabled, mapping.State);
+        Assert.Empty(_stream.Calls);
+    }
+
+    [Fact]
+    public async Task A_corrupt_checkpoint_stops_the_mapping()
+    {
+        _stream.AddShard("s");
+        var mapping = Create(Settings);
+        await File.WriteAllTextAsync(new CheckpointFile(_state, mapping.Plan.Id, _stream.StreamArn).Path, "{", TestContext.Current.CancellationToken);
+        await Assert.ThrowsAsync<InvalidDataException>(() => mapping.RunAsync(TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task A_stream_that_is_not_there_is_a_problem_that_can_be_seen()
+    {
+        _stream.FailNext("DescribeTable", 1000, 400, "ResourceNotFoundException");
+        await using var mapping = Start();
+        await Poll.UntilAsync(() => mapping.State == MappingState.Problem);
+        Assert.Equal("ResourceNotFoundException on purpose", mapping.Mapping.Problem);
+    }
+
+    private readonly HashSet<int> _failOnce = [];
+
+    /// <summary>The function: takes note of what it got; reports a record that is to fail once and leaves the rest.</summary>
+    private string Handle(string json)
+    {
+        foreach (var record in JsonNode.Parse(json)!["Records"]!.AsArray())
+        {
+            var sequenceNumber = record!["dynamodb"]!["SequenceNumber"]!.ToString();
+            var number = int.Parse(sequenceNumber, System.Globalization.CultureInfo.InvariantCulture);
+            if (_failOnce.Remove(number))
+            {
+                return $$"""{"batchItemFailures":[{"itemIdentifier":"{{sequenceNumber}}"}]}""";
+            }
+
+            lock (_processed)
+            {
+                _processed.Add(number);
+            }
+        }
+
+        return "{}";
+    }
+
+    private List<int> Processed()
+    {
+        lock (_processed)
+        {
+            return [.. _processed];
+        }
+    }
+
+    /// <summary>Exactly these are processed, in this order, and nothing else for a while.</summary>
+    private async Task ProcessedAsync(params int[] numbers)
+    {
+        await Poll.UntilAsync(() => Processed().Count >= numbers.Length);
+        Assert.Equal(numbers, Processed());
+    }
+
+    private EventSourceMapping Create(MappingSettings settings, bool isEnabled = true)
+    {
+        var client = new DynamoDbStreamsClient(
+            new BasicAWSCredentials("local", "local"),
+            new AmazonDynamoDBConfig { ServiceURL = _stream.Url.ToString(), AuthenticationRegion = "us-east-1", MaxErrorRetry = 0 });
+        return new EventSourceMapping(
+            new MappingPlan(new Guid("11111111-2222-3333-4444-555555555555"), _function.Function.Definition, _stream.Table, null, settings.Validated(), null, isEnabled),
+            _state, "us-east-1", _function.Function, client, null, _telemetry, TimeProvider.System, NullLoggerFactory.Instance);
+    }
+
+    private RunningMapping Start(MappingSettings? settings = null) => new(Create(settings ?? Settings));
+
+    private sealed class RunningMapping : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource _ends = new();
+        private readonly Task _run;
+
+        public RunningMapping(EventSourceMapping mapping)
+        {
+            Mapping = mapping;
+            _run = mapping.RunAsync(_ends.Token);
+        }
+
+        public EventSourceMapping Mapping { get; }
+
+        public MappingState State => Mapping.State;
+
+        /// <summary>What the function got is only done once its answer has arrived.</summary>
+        public Task CheckpointAsync(int sequenceNumber) =>
+            Poll.UntilAsync(() => Mapping.Shards().Any(shard => shard.Checkpoint == ScriptedShard.SequenceNumber(sequenceNumber)));
+
+        public async ValueTask DisposeAsync()
+        {
+            await _ends.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _run);
+            _ends.Dispose();
+        }
+    }
+}
