@@ -5,6 +5,9 @@ using Pipeline.Loader;
 var builder = WebApplication.CreateBuilder(args);
 builder.AddServiceDefaults();
 
+// Npgsql tells every command; the loader tells every load.
+builder.Logging.AddFilter("Npgsql", LogLevel.Warning);
+
 builder.Services.AddOptions<LoaderOptions>().BindConfiguration(LoaderOptions.Section).ValidateOnStart();
 builder.Services.AddSingleton<IValidateOptions<LoaderOptions>, LoaderOptionsValidator>();
 
