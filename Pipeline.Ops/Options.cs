@@ -6,11 +6,12 @@ namespace Pipeline.Ops;
 /// <summary>What several commands' options need.</summary>
 internal static class Options
 {
-    public static Option<Uri> Address(string name, string description, string byDefault) => new(name)
+    // Without a default the description says what happens.
+    public static Option<Uri?> Address(string name, string description, string? byDefault) => new(name)
     {
         Description = description,
         HelpName = "URL",
-        DefaultValueFactory = _ => new Uri(byDefault),
+        DefaultValueFactory = byDefault is null ? null : _ => new Uri(byDefault),
         CustomParser = result =>
         {
             var text = result.Tokens.Single().Value;
@@ -19,10 +20,14 @@ internal static class Options
                 return address;
             }
 
-            result.AddError($"{name} takes an address like {byDefault}, not {text}.");
+            result.AddError($"{name} takes an address like {LocalDefaults.OrdersApi}, not {text}.");
             return null;
         },
     };
+
+    /// <summary>An environment variable; an empty one is none.</summary>
+    public static string? Setting(string name) =>
+        Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
 
     public static Option<bool> Json() => new("--json")
     {

@@ -1,8 +1,10 @@
 using System.CommandLine;
 using Pipeline.Ops.Seed;
+using Pipeline.Ops.Status;
 
 var root = new RootCommand("Operate the order pipeline.")
 {
     SeedCommand.Create(),
+    StatusCommand.Create(),
 };
 return await root.Parse(args).InvokeAsync();

@@ -19,8 +19,9 @@ namespace Pipeline.OrdersApi.Tests;
 /// <summary>The API on its own Kestrel and its own table, as a client finds it.</summary>
 public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 {
-    private readonly string _tableName = $"Orders-{Guid.NewGuid():N}";
     private WebApplicationFactory<OrdersTableOptions> _factory = null!;
+
+    public string TableName { get; } = $"Orders-{Guid.NewGuid():N}";
 
     public HttpClient Http { get; private set; } = null!;
 
@@ -35,7 +36,7 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
     {
         await Table.CreateTableAsync(new CreateTableRequest
         {
-            TableName = _tableName,
+            TableName = TableName,
             BillingMode = BillingMode.PAY_PER_REQUEST,
             AttributeDefinitions = [new("order_id", ScalarAttributeType.S), new("customer_id", ScalarAttributeType.S), new("created_at", ScalarAttributeType.S)],
             KeySchema = [new("order_id", KeyType.HASH)],
@@ -51,7 +52,7 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         });
 
         _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => host
-            .UseSetting("Pipeline:TableName", _tableName)
+            .UseSetting("Pipeline:TableName", TableName)
             .ConfigureLogging(logging => logging.ClearProviders())
             .ConfigureTestServices(services =>
             {
@@ -73,16 +74,16 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 
     public async Task<Dictionary<string, AttributeValue>?> ItemAsync(string orderId)
     {
-        var found = await Table.GetItemAsync(new GetItemRequest(_tableName, new() { ["order_id"] = new(orderId) }) { ConsistentRead = true });
+        var found = await Table.GetItemAsync(new GetItemRequest(TableName, new() { ["order_id"] = new(orderId) }) { ConsistentRead = true });
         return found.IsItemSet ? found.Item : null;
     }
 
-    public Task PutItemAsync(Dictionary<string, AttributeValue> item) => Table.PutItemAsync(_tableName, item);
+    public Task PutItemAsync(Dictionary<string, AttributeValue> item) => Table.PutItemAsync(TableName, item);
 
     /// <summary>Every item of the table, as text that can be compared: what "nothing is written" means.</summary>
     public async Task<string[]> AllItemsAsync()
     {
-        var all = await Table.ScanAsync(new ScanRequest(_tableName) { ConsistentRead = true });
+        var all = await Table.ScanAsync(new ScanRequest(TableName) { ConsistentRead = true });
         Assert.True(all.LastEvaluatedKey is null or { Count: 0 });
         return [.. (all.Items ?? []).Select(item => Amazon.DynamoDBv2.DocumentModel.Document.FromAttributeMap(item).ToJson()).Order(StringComparer.Ordinal)];
     }

@@ -1,0 +1,49 @@
+using System.Text.Json.Serialization;
+
+namespace Pipeline.Ops.Status;
+
+/// <summary>Where everything stands. A part that could not be asked is null and named in <see cref="Unreachable"/>.</summary>
+internal sealed record StatusReport
+{
+    public TableStatus? Table { get; init; }
+    public StreamStatus? Stream { get; init; }
+    public FilesStatus? ChangeFiles { get; init; }
+    public FilesStatus? Quarantine { get; init; }
+    public WarehouseStatus? Warehouse { get; init; }
+    public NotLoadedStatus? NotLoaded { get; init; }
+
+    /// <summary>Part → reason.</summary>
+    public required IReadOnlyDictionary<string, string> Unreachable { get; init; }
+}
+
+internal sealed record TableStatus(string Name, long Items);
+
+/// <param name="OldestUnreadMs">How long the oldest change that no function has taken yet has waited; 0 when there is none.</param>
+/// <param name="Mappings">The event source mappings that read the stream.</param>
+internal sealed record StreamStatus(long OldestUnreadMs, IReadOnlyList<MappingStatus> Mappings);
+
+internal sealed record MappingStatus(string Function, string State, string? Problem);
+
+internal sealed record FilesStatus(long Files, long Bytes, string? Newest, DateTimeOffset? NewestAt);
+
+/// <param name="Orders">Rows of orders, removed ones among them.</param>
+/// <param name="Removed">Of these, those that are removed.</param>
+/// <param name="OrderChanges">Rows of order_changes.</param>
+/// <param name="FilesLoaded">Rows of load_ledger.</param>
+/// <param name="FilesFailing">Files that the loader could not read or load so far.</param>
+/// <param name="LastLoadAt">When the latest load was committed.</param>
+/// <param name="LastLoadRows">The rows of that load's files.</param>
+internal sealed record WarehouseStatus(
+    long Orders, long Removed, long OrderChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows);
+
+internal sealed record NotLoadedStatus(long Files, string? Oldest, DateTimeOffset? OldestAt);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, WriteIndented = true)]
+[JsonSerializable(typeof(StatusReport))]
+[JsonSerializable(typeof(IReadOnlyList<EmulatorMapping>))]
+internal sealed partial class StatusJsonContext : JsonSerializerContext;
+
+/// <summary>What the Lambda emulator tells at GET /event-source-mappings, as far as it is shown here.</summary>
+internal sealed record EmulatorMapping(string Function, string State, string? Problem, IReadOnlyList<EmulatorShard> Shards);
+
+internal sealed record EmulatorShard(long IteratorAgeMs);
