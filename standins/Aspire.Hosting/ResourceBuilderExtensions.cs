@@ -33,25 +33,17 @@ public static class ResourceBuilderExtensions
     public static IResourceBuilder<T> WithArgs<T>(this IResourceBuilder<T> builder, params string[] args)
         where T : IResourceWithArgs => builder.With(process => process.Arguments.AddRange(args));
 
-    /// <summary>The process itself listens on <paramref name="port"/> (a free one when it is null): there is no proxy before it.</summary>
+    /// <summary>The process itself listens on <paramref name="port"/>, a free one when it is null.</summary>
     public static IResourceBuilder<T> WithHttpEndpoint<T>(
-        this IResourceBuilder<T> builder, int? port = null, int? targetPort = null, string? name = null, string? env = null, bool? isProxied = null)
-        where T : IResourceWithEndpoints => builder.WithEndpoint(port, targetPort, "http", name, env, isProxied);
+        this IResourceBuilder<T> builder, int? port = null, string? name = null, bool? isProxied = null)
+        where T : IResourceWithEndpoints => builder.WithEndpoint(port, "http", name, isProxied);
 
     public static IResourceBuilder<T> WithEndpoint<T>(
-        this IResourceBuilder<T> builder, int? port = null, int? targetPort = null, string? scheme = null, string? name = null, string? env = null, bool? isProxied = null)
-        where T : IResourceWithEndpoints
-    {
-        var endpoint = new Endpoint(name ?? scheme ?? "tcp", scheme ?? "tcp", targetPort ?? port);
-        return builder.With(process =>
-        {
-            process.Endpoints.Add(endpoint);
-            if (env is not null)
-            {
-                process.Environment[env] = ReferenceExpression.Of(new EndpointReference(process, endpoint.Name).Property(EndpointProperty.TargetPort));
-            }
-        });
-    }
+        this IResourceBuilder<T> builder, int? port = null, string? scheme = null, string? name = null, bool? isProxied = null)
+        where T : IResourceWithEndpoints =>
+        isProxied == true
+            ? throw new NotSupportedException("The stand-in has no proxy: the process listens on the port that others use.")
+            : builder.With(process => process.Endpoints.Add(new Endpoint(name ?? scheme ?? "tcp", scheme ?? "tcp", port)));
 
     public static EndpointReference GetEndpoint<T>(this IResourceBuilder<T> builder, string name)
         where T : IResourceWithEndpoints => new(builder.Resource, name);

@@ -16,7 +16,6 @@ public enum EndpointProperty
     Host,
     IPV4Host,
     Port,
-    Scheme,
     TargetPort,
     HostAndPort,
 }
@@ -24,12 +23,6 @@ public enum EndpointProperty
 /// <summary>An endpoint by name; it may be declared after the reference was made.</summary>
 public sealed class EndpointReference(IResourceWithEndpoints resource, string endpointName) : IValueProvider
 {
-    public IResourceWithEndpoints Resource => resource;
-
-    public string EndpointName => endpointName;
-
-    public string Scheme => Endpoint.Scheme;
-
     public int Port => Endpoint.AllocatedPort;
 
     public string Url => Endpoint.Url;
@@ -51,7 +44,6 @@ public sealed class EndpointReferenceExpression(EndpointReference endpoint, Endp
         EndpointProperty.IPV4Host => "127.0.0.1",
         // There is no proxy: the process listens on the port that others use.
         EndpointProperty.Port or EndpointProperty.TargetPort => endpoint.Port.ToString(CultureInfo.InvariantCulture),
-        EndpointProperty.Scheme => endpoint.Scheme,
         EndpointProperty.HostAndPort => $"{Endpoint.Host}:{endpoint.Port}",
         _ => throw new InvalidOperationException($"Unknown endpoint property {property}."),
     });

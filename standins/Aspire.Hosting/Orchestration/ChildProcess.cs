@@ -1,3 +1,4 @@
+using System.Collections;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
@@ -7,8 +8,8 @@ namespace Aspire.Hosting.Orchestration;
 /// <summary>A process in a group of its own, so that it can be stopped together with everything that it started.</summary>
 internal sealed partial class ChildProcess : IDisposable
 {
-    private const int SigTerm = 15;
     private const int SigKill = 9;
+    private const int SigTerm = 15;
 
     // A grandchild that outlives its parent may hold the pipes open; the last lines are there long before.
     private static readonly TimeSpan OutputDrain = TimeSpan.FromSeconds(1);
@@ -17,20 +18,16 @@ internal sealed partial class ChildProcess : IDisposable
     // of the AppHost: Ctrl-C reaches them from the terminal too, and the tree is killed instead of the group.
     private static readonly string? SetSid = OperatingSystem.IsLinux() && File.Exists("/usr/bin/setsid") ? "/usr/bin/setsid" : null;
 
-    private readonly Process _process;
-    private readonly Task<int> _exited;
+    private readonly Process _process = new() { EnableRaisingEvents = true };
 
-    private ChildProcess(Process process, Task<int> exited)
+    private ChildProcess()
     {
-        _process = process;
-        _exited = exited;
-        Id = process.Id;
     }
 
-    public int Id { get; }
+    public int Id { get; private set; }
 
     /// <summary>Completes with the exit code (128 + n after signal n) when the process is gone and its output read.</summary>
-    public Task<int> Exited => _exited;
+    public Task<int> Exited { get; private set; } = Task.FromResult(0);
 
     /// <summary><paramref name="onLine"/> gets each line and whether it came from standard error.</summary>
     /// <exception cref="DistributedApplicationException">The program is missing or may not be executed.</exception>
@@ -38,11 +35,8 @@ internal sealed partial class ChildProcess : IDisposable
         string fileName, IEnumerable<string> arguments, string workingDirectory,
         IReadOnlyDictionary<string, string> environment, Action<string, bool> onLine)
     {
-        if (FindProgram(fileName, workingDirectory) is not { } program)
-        {
-            throw new DistributedApplicationException($"The program `{fileName}` was not found (working directory {workingDirectory}).");
-        }
-
+        var program = Find(fileName, workingDirectory)
+            ?? throw new DistributedApplicationException($"The program `{fileName}` was not found (working directory {workingDirectory}).");
         string[] commandLine = SetSid is null ? [program, .. arguments] : [SetSid, program, .. arguments];
         var start = new ProcessStartInfo(commandLine[0], commandLine[1..])
         {
@@ -58,7 +52,9 @@ internal sealed partial class ChildProcess : IDisposable
             start.Environment[name] = value;
         }
 
-        var process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        var child = new ChildProcess();
+        var process = child._process;
+        process.StartInfo = start;
         var gone = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         process.Exited += (_, _) => gone.TrySetResult();
         process.OutputDataReceived += (_, line) => Forward(line.Data, isError: false);
@@ -76,8 +72,11 @@ internal sealed partial class ChildProcess : IDisposable
         process.StandardInput.Close();
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
-        return new ChildProcess(process, ExitAsync());
+        child.Id = process.Id;
+        child.Exited = child.ExitAsync(gone.Task);
+        return child;
 
+        // Null is the end of the stream.
         void Forward(string? line, bool isError)
         {
             if (line is not null)
@@ -85,34 +84,18 @@ internal sealed partial class ChildProcess : IDisposable
                 onLine(line, isError);
             }
         }
-
-        async Task<int> ExitAsync()
-        {
-            await gone.Task;
-            using var drained = new CancellationTokenSource(OutputDrain);
-            try
-            {
-                await process.WaitForExitAsync(drained.Token);
-            }
-            catch (OperationCanceledException)
-            {
-                // What a grandchild still writes is not waited for.
-            }
-
-            return process.ExitCode;
-        }
     }
 
     /// <summary>SIGTERM to the group, then SIGKILL to what is left of it after <paramref name="grace"/>.</summary>
     public async Task StopAsync(TimeSpan grace)
     {
-        if (!_exited.IsCompleted && Signal(Id, SigTerm))
+        if (!Exited.IsCompleted && Signal(Id, SigTerm))
         {
-            await Task.WhenAny(_exited, Task.Delay(grace));
+            await Task.WhenAny(Exited, Task.Delay(grace));
         }
 
         Kill();
-        await _exited;
+        await Exited;
     }
 
     /// <summary>SIGKILL to what is left of the group, also after its first process has ended.</summary>
@@ -124,7 +107,7 @@ internal sealed partial class ChildProcess : IDisposable
         }
     }
 
-    /// <summary>For a process that an earlier AppHost started: <see cref="StopAsync"/> without being its parent.</summary>
+    /// <summary><see cref="StopAsync"/> for a process that an earlier AppHost started.</summary>
     public static void StopForeign(Process process, TimeSpan grace)
     {
         if (Signal(process.Id, SigTerm))
@@ -138,40 +121,50 @@ internal sealed partial class ChildProcess : IDisposable
         }
     }
 
-    /// <summary>The ends of a process in words: an exit code, or the signal that ended it.</summary>
+    /// <summary>The end of a process in words: its exit code, or the signal that ended it.</summary>
     public static string Describe(int exitCode) => (exitCode - 128) switch
     {
-        4 => "an illegal instruction (SIGILL)",
         6 => "an abort (SIGABRT)",
-        9 => "SIGKILL",
+        SigKill => "SIGKILL",
         11 => "a segmentation fault (SIGSEGV)",
-        15 => "SIGTERM",
+        SigTerm => "SIGTERM",
         > 0 and < 65 and var signal => $"signal {signal}",
         _ => $"exit code {exitCode}",
     };
 
+    /// <summary>The environment of the AppHost itself.</summary>
+    public static Dictionary<string, string> OwnEnvironment() => Environment.GetEnvironmentVariables()
+        .Cast<DictionaryEntry>().ToDictionary(variable => (string)variable.Key, variable => (string?)variable.Value ?? "");
+
     public void Dispose() => _process.Dispose();
 
-    private static string? FindProgram(string fileName, string workingDirectory) =>
-        Path.GetDirectoryName(fileName) is not ""
-            ? OnlyIfFile(Path.GetFullPath(fileName, workingDirectory))
-            : (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
-                .Select(folder => OnlyIfFile(Path.Combine(folder, fileName)))
-                .FirstOrDefault(file => file is not null);
+    private async Task<int> ExitAsync(Task gone)
+    {
+        await gone;
+        // Bounded, and the bound is no error: what a grandchild still writes is not waited for.
+        await Task.WhenAny(_process.WaitForExitAsync(), Task.Delay(OutputDrain));
+        return _process.ExitCode;
+    }
 
-    private static string? OnlyIfFile(string file) =>
-        File.Exists(file) ? file : OperatingSystem.IsWindows() && File.Exists(file + ".exe") ? file + ".exe" : null;
+    private static string? Find(string fileName, string workingDirectory)
+    {
+        var candidates = Path.GetDirectoryName(fileName) is { Length: > 0 }
+            ? [Path.GetFullPath(fileName, workingDirectory)]
+            : (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Select(folder => Path.Combine(folder, fileName));
+        return candidates
+            .SelectMany(file => OperatingSystem.IsWindows() ? [file, file + ".exe"] : new[] { file })
+            .FirstOrDefault(File.Exists);
+    }
 
-    /// <returns>Whether there is a group to signal on this system; a group that is empty already is no error.</returns>
+    /// <returns>Whether there are groups to signal on this system; a group that is empty already is no error.</returns>
     private static bool Signal(int group, int signal)
     {
-        if (SetSid is null)
+        if (SetSid is not null)
         {
-            return false;
+            _ = KillSystemCall(-group, signal);
         }
 
-        _ = KillSystemCall(-group, signal);
-        return true;
+        return SetSid is not null;
     }
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]

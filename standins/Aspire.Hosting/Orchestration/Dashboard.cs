@@ -16,6 +16,9 @@ internal sealed class Dashboard
 
     public const string ResourceName = "aspire-dashboard";
 
+    /// <summary>Stands for the resource's name in <see cref="TelemetryEnvironment"/>.</summary>
+    public const string NamePlaceholder = "{resource}";
+
     // What Aspire's own AppHosts use, shortened from 5 s, 5 s and 60 s: a developer looks at it now.
     private const string ExportDelayMilliseconds = "1000";
 
@@ -69,6 +72,8 @@ internal sealed class Dashboard
             ["OTEL_EXPORTER_OTLP_ENDPOINT"] = otlp.GetLeftPart(UriPartial.Authority),
             ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc",
             ["OTEL_EXPORTER_OTLP_HEADERS"] = $"x-otlp-api-key={otlpKey}",
+            ["OTEL_SERVICE_NAME"] = NamePlaceholder,
+            ["OTEL_RESOURCE_ATTRIBUTES"] = $"service.instance.id={NamePlaceholder}",
             ["OTEL_BSP_SCHEDULE_DELAY"] = ExportDelayMilliseconds,
             ["OTEL_BLRP_SCHEDULE_DELAY"] = ExportDelayMilliseconds,
             ["OTEL_METRIC_EXPORT_INTERVAL"] = ExportDelayMilliseconds,
@@ -87,9 +92,7 @@ internal sealed class Dashboard
         log.Info("Installing the Aspire dashboard with npm (once, 130 MB)…");
         using var npm = ChildProcess.Start(
             "node", [Metadata("NpmInstaller"), Metadata("NpmSource"), target], Metadata("NpmSource"),
-            Environment.GetEnvironmentVariables().Cast<System.Collections.DictionaryEntry>()
-                .ToDictionary(variable => (string)variable.Key, variable => (string?)variable.Value ?? ""),
-            (line, _) => log.Write(ResourceName, line));
+            ChildProcess.OwnEnvironment(), (line, _) => log.Write(ResourceName, line));
         try
         {
             return await npm.Exited.WaitAsync(cancellationToken) == 0

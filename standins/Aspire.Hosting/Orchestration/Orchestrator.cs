@@ -1,4 +1,3 @@
-using System.Collections;
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
@@ -12,9 +11,6 @@ namespace Aspire.Hosting.Orchestration;
 /// <summary>Starts the resources in the order that they wait for each other, and stops them in the opposite one.</summary>
 internal sealed class Orchestrator
 {
-    // Longer than anything here needs on a slow machine; after that a person wants to know what is missing.
-    internal static readonly TimeSpan WaitReportAfter = TimeSpan.FromSeconds(20);
-
     // `dotnet run` forwards a SIGTERM that the whole process group got already: sooner it is the same wish.
     private static readonly TimeSpan SecondSignalAfter = TimeSpan.FromSeconds(2);
 
@@ -22,30 +18,23 @@ internal sealed class Orchestrator
     private static readonly string[] NotInherited = ["ASPNETCORE_URLS", "DOTNET_LAUNCH_PROFILE", "ASPIRE_", "DASHBOARD__"];
 
     private readonly Dictionary<IResource, ResourceRun> _runs = [];
-    private readonly List<Resource> _resources;
     private readonly IConfiguration _configuration;
     private Dictionary<string, string> _telemetry = [];
 
     public Orchestrator(List<Resource> resources, IConfiguration configuration, ConsoleLog log, RunRecord record)
     {
-        _resources = resources;
         _configuration = configuration;
-        Log = log;
-        Record = record;
+        (Log, Record) = (log, record);
+        ConnectionStrings = [.. resources.OfType<ConnectionStringResource>()];
         foreach (var resource in resources.OfType<ProcessResource>())
         {
-            _runs.Add(resource, new ResourceRun(resource, this));
-            log.Register(resource.Name);
-        }
-
-        foreach (var run in _runs.Values)
-        {
-            Level(run.Resource, []);
+            Level(resource, []);
+            Add(resource);
         }
     }
 
     /// <summary>Raised after every change of a resource's status.</summary>
-    public event Action<ResourceRun>? Changed;
+    public event Action? Changed;
 
     public ConsoleLog Log { get; }
 
@@ -57,9 +46,14 @@ internal sealed class Orchestrator
 
     public IReadOnlyCollection<ResourceRun> Runs => _runs.Values;
 
-    public IEnumerable<ConnectionStringResource> ConnectionStrings => _resources.OfType<ConnectionStringResource>();
+    public IReadOnlyList<ConnectionStringResource> ConnectionStrings { get; }
 
-    public ResourceRun? Find(string name) => _runs.Values.FirstOrDefault(run => run.Name == name);
+    /// <summary>Longer than anything needs on a slow machine; after that a person wants to know what is missing.</summary>
+    internal TimeSpan WaitReportAfter { get; init; } = TimeSpan.FromSeconds(20);
+
+    public ResourceRun? Find(string name) => Runs.FirstOrDefault(run => run.Name == name);
+
+    public void OnChanged() => Changed?.Invoke();
 
     public async Task RunUntilSignalAsync(CancellationToken cancellationToken)
     {
@@ -76,7 +70,11 @@ internal sealed class Orchestrator
             {
                 // No more patience. The signal's default action ends the AppHost itself.
                 Log.Info("Killing everything.");
-                KillAll();
+                foreach (var run in Runs)
+                {
+                    run.KillNow();
+                }
+
                 return;
             }
 
@@ -93,22 +91,19 @@ internal sealed class Orchestrator
         try
         {
             ControlUrl = await server.StartAsync(cancellationToken);
-            Dashboard? dashboard = null;
             if (_configuration.GetValue<bool>(Dashboard.Switch))
             {
-                dashboard = await Dashboard.PrepareAsync(_configuration, server, Log, cancellationToken);
+                var dashboard = await Dashboard.PrepareAsync(_configuration, server, Log, cancellationToken);
                 _telemetry = dashboard.TelemetryEnvironment;
-                var run = new ResourceRun(dashboard.Resource, this);
-                _runs.Add(dashboard.Resource, run);
-                Log.Register(run.Name);
+                Add(dashboard.Resource);
             }
 
-            foreach (var run in _runs.Values)
+            foreach (var run in Runs)
             {
-                await run.StartAsync();
+                run.Start();
             }
 
-            await AnnounceAsync(dashboard, cancellationToken);
+            await AnnounceAsync(cancellationToken);
             await Task.Delay(Timeout.Infinite, cancellationToken);
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
@@ -117,11 +112,12 @@ internal sealed class Orchestrator
         }
         finally
         {
-            await StopAllAsync();
+            foreach (var level in Runs.GroupBy(run => Level(run.Resource, [])).OrderByDescending(level => level.Key))
+            {
+                await Task.WhenAll(level.Select(run => run.StopAsync()));
+            }
         }
     }
-
-    public void OnChanged(ResourceRun run) => Changed?.Invoke(run);
 
     /// <summary>Waits as long as it takes, but does not stay silent about it.</summary>
     public async Task WaitForAsync(ResourceRun waiting, Wait wait, CancellationToken cancellationToken)
@@ -133,10 +129,7 @@ internal sealed class Orchestrator
         }
 
         var done = dependency.WaitUntilAsync(
-            status => wait.ExitCode is { } code
-                ? status.ExitCode == code && status.State is ResourceState.Finished or ResourceState.Exited
-                : status.IsReady,
-            cancellationToken);
+            status => wait.ExitCode is { } code ? status.HasEnded && status.ExitCode == code : status.IsReady, cancellationToken);
         var waited = Stopwatch.StartNew();
         while (await Task.WhenAny(done, Task.Delay(WaitReportAfter, cancellationToken)) != done && !cancellationToken.IsCancellationRequested)
         {
@@ -147,25 +140,21 @@ internal sealed class Orchestrator
     }
 
     /// <summary>A process that ends by itself is a failure, unless another resource waits for just this end.</summary>
-    public bool IsExpectedEnd(ProcessResource resource, int exitCode) =>
-        _runs.Keys.OfType<ProcessResource>().Any(other => other.Waits.Exists(wait => wait.On == resource && wait.ExitCode == exitCode));
+    public bool IsExpectedEnd(ProcessResource resource, int? exitCode) =>
+        Runs.Any(other => other.Resource.Waits.Exists(wait => wait.On == resource && wait.ExitCode is not null && wait.ExitCode == exitCode));
 
-    /// <summary>What the AppHost has in its own environment, what Aspire gives to every process, and what the model says.</summary>
+    /// <summary>What the AppHost has in its own environment, what Aspire gives to every project, and what the model says.</summary>
     public async Task<IReadOnlyDictionary<string, string>> EnvironmentOfAsync(ProcessResource resource, CancellationToken cancellationToken)
     {
-        var environment = new Dictionary<string, string>();
-        foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
+        var environment = ChildProcess.OwnEnvironment();
+        foreach (var name in environment.Keys.Where(name => NotInherited.Any(prefix => name.StartsWith(prefix, StringComparison.OrdinalIgnoreCase))))
         {
-            var name = (string)variable.Key;
-            if (!NotInherited.Any(prefix => name.StartsWith(prefix, StringComparison.OrdinalIgnoreCase)))
-            {
-                environment[name] = (string?)variable.Value ?? "";
-            }
+            environment.Remove(name);
         }
 
         if (resource is ProjectResource)
         {
-            var urls = resource.Endpoints.Where(endpoint => endpoint.Scheme == "http").Select(endpoint => $"http://localhost:{endpoint.Port}");
+            var urls = resource.Endpoints.Where(endpoint => endpoint.Scheme == "http").Select(endpoint => endpoint.Url);
             if (string.Join(';', urls) is { Length: > 0 } listenOn)
             {
                 environment["ASPNETCORE_URLS"] = listenOn;
@@ -173,13 +162,7 @@ internal sealed class Orchestrator
 
             foreach (var (name, value) in _telemetry)
             {
-                environment[name] = value;
-            }
-
-            if (_telemetry.Count > 0)
-            {
-                environment["OTEL_SERVICE_NAME"] = resource.Name;
-                environment["OTEL_RESOURCE_ATTRIBUTES"] = $"service.instance.id={resource.Name}";
+                environment[name] = value.Replace(Dashboard.NamePlaceholder, resource.Name, StringComparison.Ordinal);
             }
         }
 
@@ -191,67 +174,40 @@ internal sealed class Orchestrator
         return environment;
     }
 
-    private static string Explain(ResourceRun dependency, Wait wait)
+    private void Add(ProcessResource resource)
     {
-        var status = dependency.Status;
-        return status.State switch
-        {
-            ResourceState.Waiting => $"that waits itself, for {string.Join(", ", dependency.Resource.Waits.Select(other => other.On.Name))}",
-            ResourceState.Running when wait.ExitCode is not null => "it still runs",
-            ResourceState.Running => $"it runs but is not ready: {status.Problem ?? "its OnResourceReady callbacks have not ended"}",
-            _ => $"it is {status.State}: {status.Problem ?? "no reason given"}",
-        };
+        _runs.Add(resource, new ResourceRun(resource, this));
+        Log.Register(resource.Name);
     }
 
-    /// <summary>Prints where everything is once all resources are ready.</summary>
-    private async Task AnnounceAsync(Dashboard? dashboard, CancellationToken cancellationToken)
+    private static string Explain(ResourceRun dependency, Wait wait) => dependency.Status switch
     {
-        await Task.WhenAll(_runs.Values.Select(run => run.WaitUntilAsync(
-            status => status.IsReady || status.State == ResourceState.Finished, cancellationToken)));
+        { State: ResourceState.Waiting } => $"it waits itself, for {string.Join(", ", dependency.Resource.Waits.Select(other => other.On.Name))}",
+        { State: ResourceState.Running } when wait.ExitCode is not null => "it still runs",
+        { State: ResourceState.Running } status => $"it runs but is not ready: {status.Problem ?? "its OnResourceReady callbacks have not ended"}",
+        var status => $"it is {status.State}: {status.Problem ?? "no reason given"}",
+    };
+
+    /// <summary>Prints where everything is once all resources are ready.</summary>
+    private async Task AnnounceAsync(CancellationToken cancellationToken)
+    {
+        await Task.WhenAll(Runs.Select(run => run.WaitUntilAsync(
+            status => status.IsReady || (status.HasEnded && IsExpectedEnd(run.Resource, status.ExitCode)), cancellationToken)));
         using var self = Process.GetCurrentProcess();
         var text = new StringBuilder($"Everything is ready, {(DateTime.Now - self.StartTime).TotalSeconds:0.0} s after the AppHost started.\n");
-        foreach (var run in _runs.Values)
+        void Line(string name, string? value) => text.Append($"    {name,-20} {value}\n");
+        foreach (var run in Runs)
         {
-            foreach (var endpoint in run.Resource.Endpoints)
-            {
-                var suffix = endpoint.Scheme == "http" && run.Resource.HealthCheck is not null ? $"   (health: {run.Resource.HealthCheck.Path})" : "";
-                text.Append($"    {run.Name,-20} {endpoint.Url}{suffix}\n");
-            }
+            run.Resource.Endpoints.ForEach(endpoint => Line(run.Name, endpoint.Url));
         }
 
         foreach (var connection in ConnectionStrings)
         {
-            text.Append($"    {connection.Name,-20} {await connection.ConnectionStringExpression.GetValueAsync(cancellationToken)}\n");
+            Line(connection.Name, await connection.ConnectionStringExpression.GetValueAsync(cancellationToken));
         }
 
-        text.Append($"    {"resources",-20} {ControlUrl}/resources   (POST …/NAME/start, stop, restart)\n");
-        text.Append(dashboard is null ? "    No dashboard: run with --dashboard to get one. Ctrl-C stops everything." : "    Ctrl-C stops everything.");
-        Log.Info(text.ToString());
-    }
-
-    private async Task StopAllAsync()
-    {
-        foreach (var level in _runs.Values.GroupBy(run => Level(run.Resource, [])).OrderByDescending(level => level.Key))
-        {
-            await Task.WhenAll(level.Select(run => run.StopAsync()));
-        }
-
-        foreach (var run in _runs.Values)
-        {
-            run.Dispose();
-        }
-
-        Record.Delete();
-    }
-
-    private void KillAll()
-    {
-        foreach (var run in _runs.Values)
-        {
-            run.KillNow();
-        }
-
-        Record.Delete();
+        Line("resources", $"{ControlUrl}/resources   (POST …/NAME/start, stop, restart)");
+        Log.Info(text.Append("Ctrl-C stops everything.").ToString());
     }
 
     /// <summary>How many others have to start one after the other before it.</summary>
@@ -271,7 +227,7 @@ internal sealed class Orchestrator
     {
         // All listeners stay open until the last port is found: no port is given twice.
         var listeners = new List<TcpListener>();
-        foreach (var endpoint in _runs.Values.SelectMany(run => run.Resource.Endpoints).Where(endpoint => endpoint.Port is null))
+        foreach (var endpoint in Runs.SelectMany(run => run.Resource.Endpoints).Where(endpoint => endpoint.Port is null))
         {
             var listener = new TcpListener(IPAddress.Loopback, 0);
             listener.Start();

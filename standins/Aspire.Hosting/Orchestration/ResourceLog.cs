@@ -1,4 +1,4 @@
-using System.Threading.Channels;
+using System.Runtime.CompilerServices;
 
 namespace Aspire.Hosting.Orchestration;
 
@@ -9,66 +9,56 @@ internal sealed class ResourceLog
 
     private readonly Lock _lock = new();
     private readonly Queue<Line> _lines = [];
-    private readonly List<Channel<Line>> _followers = [];
+    private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _count;
 
     public void Add(string text, bool isError)
     {
+        TaskCompletionSource added;
         lock (_lock)
         {
-            var line = new Line(++_count, text, isError);
-            _lines.Enqueue(line);
+            _lines.Enqueue(new Line(++_count, text, isError));
             if (_lines.Count > LinesKept)
             {
                 _lines.Dequeue();
             }
 
-            _followers.ForEach(follower => follower.Writer.TryWrite(line));
+            (added, _added) = (_added, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously));
+        }
+
+        added.SetResult();
+    }
+
+    public IEnumerable<string> Last(int count) => After(0).Lines.TakeLast(count).Select(line => line.Text);
+
+    /// <summary>The kept lines, then new ones as they come; a reader that is too slow misses the oldest.</summary>
+    public async IAsyncEnumerable<IReadOnlyList<Line>> ReadAsync(bool follow, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        var last = 0;
+        while (true)
+        {
+            var (lines, added) = After(last);
+            if (lines.Count > 0)
+            {
+                last = lines[^1].Number;
+                yield return lines;
+            }
+            else if (follow)
+            {
+                await added.WaitAsync(cancellationToken);
+            }
+            else
+            {
+                yield break;
+            }
         }
     }
 
-    public IEnumerable<string> Last(int count)
+    private (IReadOnlyList<Line> Lines, Task Added) After(int number)
     {
         lock (_lock)
         {
-            return [.. _lines.TakeLast(count).Select(line => line.Text)];
-        }
-    }
-
-    /// <summary>The kept lines, then new ones as they come if <paramref name="follow"/>.</summary>
-    public async IAsyncEnumerable<Line> ReadAsync(
-        bool follow, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        // A reader that is too slow loses the oldest lines, not the AppHost its memory.
-        var channel = Channel.CreateBounded<Line>(new BoundedChannelOptions(LinesKept) { FullMode = BoundedChannelFullMode.DropOldest });
-        Line[] kept;
-        lock (_lock)
-        {
-            kept = [.. _lines];
-            _followers.Add(channel);
-        }
-
-        try
-        {
-            foreach (var line in kept)
-            {
-                yield return line;
-            }
-
-            while (follow && await channel.Reader.WaitToReadAsync(cancellationToken))
-            {
-                while (channel.Reader.TryRead(out var line))
-                {
-                    yield return line;
-                }
-            }
-        }
-        finally
-        {
-            lock (_lock)
-            {
-                _followers.Remove(channel);
-            }
+            return ([.. _lines.SkipWhile(line => line.Number <= number)], _added.Task);
         }
     }
 

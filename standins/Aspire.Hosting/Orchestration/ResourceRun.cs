@@ -28,10 +28,13 @@ internal sealed record ResourceStatus(
     int? ExitCode = null,
     DateTimeOffset? StartedAt = null,
     DateTimeOffset? StoppedAt = null,
-    IReadOnlyDictionary<string, string>? Environment = null);
+    IReadOnlyDictionary<string, string>? Environment = null)
+{
+    public bool HasEnded => State is ResourceState.Exited or ResourceState.Finished;
+}
 
 /// <summary>One resource's life: wait for others, start, become ready, end; and again.</summary>
-internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchestrator) : IDisposable
+internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchestrator)
 {
     // A .NET service stops within a second; PostgreSQL waits for its clients, which are stopped before it.
     private static readonly TimeSpan StopGrace = TimeSpan.FromSeconds(8);
@@ -44,11 +47,9 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
 
     private static readonly HttpClient Http = new(new SocketsHttpHandler { AllowAutoRedirect = false }) { Timeout = TimeSpan.FromSeconds(5) };
 
-    private readonly SemaphoreSlim _commands = new(1, 1);
     private readonly Lock _lock = new();
     private TaskCompletionSource _changed = NewSignal();
-    private CancellationTokenSource _stop = new();
-    private Task _life = Task.CompletedTask;
+    private (Task Task, CancellationTokenSource Stop) _life = (Task.CompletedTask, new CancellationTokenSource());
     private ChildProcess? _child;
 
     public ProcessResource Resource => resource;
@@ -62,25 +63,25 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
     public ResourceStatus Status { get; private set; } = new(ResourceState.NotStarted);
 
     /// <summary>Starts it unless it runs; waits for its dependencies in the background.</summary>
-    public Task StartAsync() => CommandAsync(() =>
+    public void Start()
     {
-        if (_life.IsCompleted)
+        lock (_lock)
         {
-            _stop.Dispose();
-            _stop = new CancellationTokenSource();
-            var stop = _stop.Token;
-            _life = Task.Run(() => LiveAsync(stop), CancellationToken.None);
+            if (_life.Task.IsCompleted)
+            {
+                var stop = new CancellationTokenSource();
+                _life = (Task.Run(() => LiveAsync(stop.Token), CancellationToken.None), stop);
+            }
         }
-
-        return Task.CompletedTask;
-    });
+    }
 
     /// <summary>Ends it, waiting or running.</summary>
-    public Task StopAsync() => CommandAsync(async () =>
+    public async Task StopAsync()
     {
-        await _stop.CancelAsync();
-        await _life;
-    });
+        var (life, stop) = Locked(() => _life);
+        await stop.CancelAsync();
+        await life;
+    }
 
     /// <summary>For the moment when there is no time to wait for the end.</summary>
     public void KillNow() => _child?.Kill();
@@ -89,32 +90,13 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
     {
         while (true)
         {
-            var changed = Changed();
+            var changed = Locked(() => _changed.Task);
             if (condition(Status))
             {
                 return;
             }
 
             await changed.WaitAsync(cancellationToken);
-        }
-    }
-
-    public void Dispose()
-    {
-        _commands.Dispose();
-        _stop.Dispose();
-    }
-
-    private async Task CommandAsync(Func<Task> command)
-    {
-        await _commands.WaitAsync();
-        try
-        {
-            await command();
-        }
-        finally
-        {
-            _commands.Release();
         }
     }
 
@@ -266,11 +248,11 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         orchestrator.Log.Write(Name, text);
     }
 
-    private Task Changed()
+    private T Locked<T>(Func<T> read)
     {
         lock (_lock)
         {
-            return _changed.Task;
+            return read();
         }
     }
 
@@ -295,7 +277,7 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         }
 
         changed.SetResult();
-        orchestrator.OnChanged(this);
+        orchestrator.OnChanged();
     }
 
     private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);

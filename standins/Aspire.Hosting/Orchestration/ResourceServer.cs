@@ -70,7 +70,7 @@ internal sealed class ResourceServer(Orchestrator orchestrator) : IAsyncDisposab
 
         if (command is "start" or "restart")
         {
-            await run.StartAsync();
+            run.Start();
         }
 
         return command is "start" or "stop" or "restart";

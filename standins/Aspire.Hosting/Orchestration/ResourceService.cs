@@ -24,7 +24,7 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
         Authorize(context);
         // A signal, not a queue: a dashboard that is slow gets the newest state, and nothing piles up.
         var signal = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
-        void OnChanged(ResourceRun run) => signal.Writer.TryWrite(true);
+        void OnChanged() => signal.Writer.TryWrite(true);
         orchestrator.Changed += OnChanged;
         try
         {
@@ -37,10 +37,6 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
                 changes.Value.AddRange((await AllAsync(context.CancellationToken)).Select(resource => new WatchResourcesChange { Upsert = resource }));
                 await responseStream.WriteAsync(new WatchResourcesUpdate { Changes = changes }, context.CancellationToken);
             }
-        }
-        catch (OperationCanceledException) when (context.CancellationToken.IsCancellationRequested)
-        {
-            // The dashboard has gone.
         }
         finally
         {
@@ -57,18 +53,12 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             return;
         }
 
-        try
+        // Closing the page cancels the call, and the exception of that ends it here.
+        await foreach (var lines in run.Log.ReadAsync(follow: !request.SuppressFollow, context.CancellationToken))
         {
-            await foreach (var line in run.Log.ReadAsync(follow: !request.SuppressFollow, context.CancellationToken))
-            {
-                var update = new WatchResourceConsoleLogsUpdate();
-                update.LogLines.Add(new ConsoleLogLine { LineNumber = line.Number, Text = line.Text, IsStdErr = line.IsError });
-                await responseStream.WriteAsync(update, context.CancellationToken);
-            }
-        }
-        catch (OperationCanceledException) when (context.CancellationToken.IsCancellationRequested)
-        {
-            // The page was closed.
+            var update = new WatchResourceConsoleLogsUpdate();
+            update.LogLines.AddRange(lines.Select(line => new ConsoleLogLine { LineNumber = line.Number, Text = line.Text, IsStdErr = line.IsError }));
+            await responseStream.WriteAsync(update, context.CancellationToken);
         }
     }
 
@@ -109,44 +99,34 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
 
     private static DashboardProtocol.Resource ToMessage(ResourceRun run)
     {
-        var status = run.Status;
-        var message = NewMessage(run.Resource, run.Resource.Kind, status.State, run.CreatedAt);
+        var (resource, status) = (run.Resource, run.Status);
+        var message = NewMessage(resource, resource.Kind, status.State, run.CreatedAt);
         message.StateStyle = status.State switch
         {
             ResourceState.Running or ResourceState.Finished => "success",
             ResourceState.FailedToStart => "error",
-            ResourceState.Exited => status.ExitCode is 0 ? "info" : "error",
+            ResourceState.Exited when status.ExitCode is not 0 => "error",
             _ => "info",
         };
-        if (status.StartedAt is { } startedAt)
+        message.StartedAt = status.StartedAt?.ToTimestamp();
+        message.StoppedAt = status.StoppedAt?.ToTimestamp();
+        message.Environment.AddRange((status.Environment ?? new Dictionary<string, string>()).Select(variable => new EnvironmentVariable
         {
-            message.StartedAt = startedAt.ToTimestamp();
-        }
-
-        if (status.StoppedAt is { } stoppedAt)
+            Name = variable.Key,
+            Value = variable.Value,
+            // The dashboard hides what the machine had anyway.
+            IsFromSpec = resource.Environment.ContainsKey(variable.Key) || variable.Key == "ASPNETCORE_URLS"
+                || variable.Key.StartsWith("OTEL_", StringComparison.Ordinal),
+        }));
+        message.Urls.AddRange(resource.Endpoints.Select(endpoint => new Url
         {
-            message.StoppedAt = stoppedAt.ToTimestamp();
-        }
-
-        foreach (var (name, value) in status.Environment ?? new Dictionary<string, string>())
-        {
-            var isFromModel = run.Resource.Environment.ContainsKey(name) || name is "ASPNETCORE_URLS"
-                || name.StartsWith("OTEL_", StringComparison.Ordinal);
-            message.Environment.Add(new EnvironmentVariable { Name = name, Value = value, IsFromSpec = isFromModel });
-        }
-
-        foreach (var endpoint in run.Resource.Endpoints)
-        {
-            message.Urls.Add(new Url
-            {
-                EndpointName = endpoint.Name,
-                FullUrl = endpoint.Url,
-                IsInactive = status.State != ResourceState.Running,
-                DisplayProperties = new UrlDisplayProperties(),
-            });
-        }
-
-        if (run.Resource.HealthCheck is { } check && status.State == ResourceState.Running)
+            EndpointName = endpoint.Name,
+            FullUrl = endpoint.Url,
+            IsInactive = status.State != ResourceState.Running,
+            // Without it the dashboard drops the whole feed.
+            DisplayProperties = new UrlDisplayProperties(),
+        }));
+        if (resource.HealthCheck is { } check && status.State == ResourceState.Running)
         {
             message.HealthReports.Add(new HealthReport
             {
@@ -156,31 +136,27 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             });
         }
 
-        var alive = status.State is ResourceState.Waiting or ResourceState.Starting or ResourceState.Running or ResourceState.Stopping;
-        foreach (var (name, icon) in Commands)
+        var isAlive = status.State is ResourceState.Waiting or ResourceState.Starting or ResourceState.Running or ResourceState.Stopping;
+        message.Commands.AddRange(Commands.Select(command => new ResourceCommand
         {
-            message.Commands.Add(new ResourceCommand
-            {
-                Name = name,
-                DisplayName = char.ToUpperInvariant(name[0]) + name[1..],
-                IconName = icon,
-                IsHighlighted = true,
-                State = alive == (name == "start") ? ResourceCommandState.Hidden : ResourceCommandState.Enabled,
-            });
-        }
-
-        message.Relationships.AddRange(run.Resource.Waits.Select(wait => new ResourceRelationship { ResourceName = wait.On.Name, Type = "WaitFor" }));
+            Name = command.Name,
+            DisplayName = char.ToUpperInvariant(command.Name[0]) + command.Name[1..],
+            IconName = command.Icon,
+            IsHighlighted = true,
+            State = isAlive == (command.Name == "start") ? ResourceCommandState.Hidden : ResourceCommandState.Enabled,
+        }));
+        message.Relationships.AddRange(resource.Waits.Select(wait => new ResourceRelationship { ResourceName = wait.On.Name, Type = "WaitFor" }));
+        message.Properties.Add(Property(resource is ProjectResource ? "project.path" : "executable.path", resource.Source));
         if (status.ProcessId is { } processId)
         {
-            message.Properties.Add(Property("executable.pid", processId.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+            message.Properties.Add(Property("executable.pid", $"{processId}"));
         }
 
         if (status.ExitCode is { } exitCode)
         {
-            message.Properties.Add(Property("resource.exitCode", exitCode.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+            message.Properties.Add(Property("resource.exitCode", $"{exitCode}"));
         }
 
-        message.Properties.Add(Property(run.Resource is ProjectResource ? "project.path" : "executable.path", run.Resource.Source));
         return message;
     }
 
@@ -193,7 +169,7 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             Uid = resource.Name,
             ResourceType = type,
             State = Enum.GetName(state),
-            // Without it the dashboard drops the whole feed.
+            // Without it, too, the dashboard drops the whole feed.
             CreatedAt = createdAt.ToTimestamp(),
         };
         if (resource.Parent is { } parent)

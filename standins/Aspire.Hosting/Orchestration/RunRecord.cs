@@ -16,34 +16,27 @@ internal sealed class RunRecord(string file, ConsoleLog log)
     private static readonly TimeSpan LeftoverGrace = TimeSpan.FromSeconds(5);
 
     private readonly Lock _lock = new();
-    private readonly List<Entry> _children = [];
+    private readonly Dictionary<int, Entry> _children = [];
 
     /// <exception cref="DistributedApplicationException">The AppHost that wrote the record still runs.</exception>
     public void StopLeftovers()
     {
-        if (!File.Exists(file))
+        foreach (var entry in File.Exists(file) ? JsonSerializer.Deserialize<Entry[]>(File.ReadAllText(file))! : [])
         {
-            return;
-        }
+            using var process = Find(entry.Id);
+            if (process is null || (StartTime(process) - entry.StartTime).Duration() > StartTimeTolerance)
+            {
+                continue;
+            }
 
-        var before = JsonSerializer.Deserialize<Content>(File.ReadAllText(file)) ?? new Content(null, []);
-        using (var appHost = Find(before.AppHost))
-        {
-            if (appHost is not null)
+            if (entry.Name == ConsoleLog.Own)
             {
                 throw new DistributedApplicationException(
-                    $"This AppHost already runs (process {appHost.Id}, since {appHost.StartTime:HH:mm:ss}). Stop it first: kill {appHost.Id}");
+                    $"This AppHost already runs (process {entry.Id}, since {entry.StartTime.ToLocalTime():HH:mm:ss}). Stop it first: kill {entry.Id}");
             }
-        }
 
-        foreach (var entry in before.Children)
-        {
-            using var process = Find(entry);
-            if (process is not null)
-            {
-                log.Info($"{entry.Name} (process {entry.Id}) is left from an AppHost that was killed: stopping it.");
-                ChildProcess.StopForeign(process, LeftoverGrace);
-            }
+            log.Info($"{entry.Name} (process {entry.Id}) is left from an AppHost that was killed: stopping it.");
+            ChildProcess.StopForeign(process, LeftoverGrace);
         }
 
         File.Delete(file);
@@ -51,73 +44,59 @@ internal sealed class RunRecord(string file, ConsoleLog log)
 
     public void Add(string name, int id)
     {
+        // None: it has ended already, and there is nothing to remember.
+        using var process = Find(id);
+        if (process is not null)
+        {
+            Change(() => _children[id] = new Entry(name, id, StartTime(process)));
+        }
+    }
+
+    public void Remove(int id) => Change(() => _children.Remove(id));
+
+    private void Change(Action change)
+    {
         lock (_lock)
         {
-            try
+            change();
+            if (_children.Count == 0)
             {
-                using var process = Process.GetProcessById(id);
-                _children.Add(new Entry(name, id, process.StartTime.ToUniversalTime()));
-                Save();
+                File.Delete(file);
+                return;
             }
-            catch (Exception e) when (e is ArgumentException or InvalidOperationException or Win32Exception)
-            {
-                // It has ended already: nothing to remember.
-            }
+
+            using var self = Process.GetCurrentProcess();
+            Entry[] all = [new(ConsoleLog.Own, self.Id, StartTime(self)), .. _children.Values];
+            // Renamed into place: a SIGKILL in the middle of writing must not leave half a record.
+            File.WriteAllText(file + ".new", JsonSerializer.Serialize(all));
+            File.Move(file + ".new", file, overwrite: true);
         }
     }
 
-    public void Remove(int id)
+    private static Process? Find(int id)
     {
-        lock (_lock)
+        try
         {
-            _children.RemoveAll(entry => entry.Id == id);
-            Save();
+            return Process.GetProcessById(id);
         }
-    }
-
-    public void Delete()
-    {
-        lock (_lock)
-        {
-            File.Delete(file);
-        }
-    }
-
-    private void Save()
-    {
-        using var self = Process.GetCurrentProcess();
-        var content = new Content(new Entry(ConsoleLog.Own, self.Id, self.StartTime.ToUniversalTime()), _children);
-        // Renamed into place: a SIGKILL in the middle of writing must not leave half a record.
-        File.WriteAllText(file + ".new", JsonSerializer.Serialize(content));
-        File.Move(file + ".new", file, overwrite: true);
-    }
-
-    private static Process? Find(Entry? entry)
-    {
-        if (entry is null)
+        catch (ArgumentException)
         {
             return null;
         }
-
-        Process? process = null;
-        try
-        {
-            process = Process.GetProcessById(entry.Id);
-            if (!process.HasExited && (process.StartTime.ToUniversalTime() - entry.StartTime).Duration() < StartTimeTolerance)
-            {
-                return process;
-            }
-        }
-        catch (Exception e) when (e is ArgumentException or InvalidOperationException or Win32Exception)
-        {
-            // There is none, or it belongs to somebody else: not ours in either case.
-        }
-
-        process?.Dispose();
-        return null;
     }
 
-    private sealed record Content(Entry? AppHost, List<Entry> Children);
+    /// <summary>Long ago for a process that has ended meanwhile or belongs to somebody else: never the recorded one.</summary>
+    private static DateTime StartTime(Process process)
+    {
+        try
+        {
+            return process.StartTime.ToUniversalTime();
+        }
+        catch (Exception e) when (e is InvalidOperationException or Win32Exception)
+        {
+            return DateTime.MinValue;
+        }
+    }
 
     private sealed record Entry(string Name, int Id, DateTime StartTime);
 }
