@@ -48,10 +48,8 @@ internal sealed class ResourceServer(Orchestrator orchestrator) : IAsyncDisposab
         _application.Use(RefuseBrowsersAsync);
         _application.MapGrpcService<ResourceService>();
         _application.MapGet("/resources", () => orchestrator.Runs.Select(Describe));
-        _application.MapGet("/resources/{name}", (string name) =>
-            orchestrator.Find(name) is { } run ? Results.Ok(Describe(run)) : NotFound(name));
         _application.MapPost("/resources/{name}/{command}", async (string name, string command) =>
-            orchestrator.Find(name) is not { } run ? NotFound(name)
+            orchestrator.Find(name) is not { } run ? Results.NotFound(new { error = $"There is no resource `{name}`." })
             : await ExecuteAsync(run, command) ? Results.Ok(Describe(run))
             : Results.BadRequest(new { error = $"There is no command `{command}`: start, stop or restart." }));
         await _application.StartAsync(cancellationToken);
@@ -112,11 +110,6 @@ internal sealed class ResourceServer(Orchestrator orchestrator) : IAsyncDisposab
             urls = run.Resource.Endpoints.Select(endpoint => endpoint.Url),
         };
     }
-
-    private IResult NotFound(string name) => Results.NotFound(new
-    {
-        error = $"There is no resource `{name}`: {string.Join(", ", orchestrator.Runs.Select(run => run.Name))}.",
-    });
 
     private static int FreePort(int preferred)
     {

@@ -75,6 +75,15 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             };
     }
 
+    /// <summary>There is nothing to ask the user; but without this call the dashboard takes the connection for lost.</summary>
+    public override Task WatchInteractions(
+        IAsyncStreamReader<WatchInteractionsRequestUpdate> requestStream, IServerStreamWriter<WatchInteractionsResponseUpdate> responseStream,
+        ServerCallContext context)
+    {
+        Authorize(context);
+        return Task.Delay(Timeout.Infinite, context.CancellationToken);
+    }
+
     private void Authorize(ServerCallContext context)
     {
         if (context.RequestHeaders.GetValue("x-resource-service-api-key") != server.ApiKey)
