@@ -83,12 +83,12 @@ public sealed record EmulatorOptions
         _ = Required("AWS_ACCESS_KEY_ID", "the access key of the local servers; letters and digits for DynamoDB Local");
         _ = Required("AWS_SECRET_ACCESS_KEY", "the secret of the local servers; letters and digits for DynamoDB Local");
         Endpoint("DYNAMODB");
-        if (Provision && plan.Buckets.Count > 0)
+        if ((Provision && plan.Buckets.Count > 0) || plan.Mappings.Any(mapping => mapping.OnFailure is OnFailurePlan.S3))
         {
             Endpoint("S3");
         }
 
-        if ((Provision && plan.Queues.Count > 0) || plan.Mappings.Any(mapping => mapping.OnFailureQueue is not null))
+        if ((Provision && plan.Queues.Count > 0) || plan.Mappings.Any(mapping => mapping.OnFailure is OnFailurePlan.Sqs))
         {
             Endpoint("SQS");
         }

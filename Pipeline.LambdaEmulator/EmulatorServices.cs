@@ -1,3 +1,4 @@
+using Amazon.S3;
 using Amazon.SQS;
 using OpenTelemetry;
 using OpenTelemetry.Metrics;
@@ -59,9 +60,15 @@ public static class EmulatorServices
         var options = provider.GetRequiredService<EmulatorOptions>();
         var time = provider.GetRequiredService<TimeProvider>();
         var loggers = provider.GetRequiredService<ILoggerFactory>();
-        var onFailure = plan.OnFailureQueue is { } queue
-            ? new OnFailureDestination(provider.GetRequiredService<IAmazonSQS>(), queue, time, loggers.CreateLogger<OnFailureDestination>())
-            : null;
+        var onFailure = plan.OnFailure is null
+            ? null
+            : new OnFailureDestination(
+                plan.OnFailure,
+                plan.Id,
+                provider.GetRequiredService<IAmazonSQS>(),
+                provider.GetRequiredService<IAmazonS3>(),
+                time,
+                loggers.CreateLogger<OnFailureDestination>());
         return new EventSourceMapping(
             plan,
             options.StateFolder,

@@ -8,12 +8,20 @@ namespace Pipeline.LambdaEmulator.EventSource;
 public sealed record BatchOrigin(string FunctionArn, string StreamArn, string ShardId);
 
 /// <summary>
-/// What an on-failure destination of type SQS is told: Lambda developer guide, "Retain discarded records for a
-/// DynamoDB event source". Shard and sequence numbers, not the records: the stream keeps those for 24 hours.
+/// What an on-failure destination is told: Lambda developer guide, "Retain discarded records for a DynamoDB event
+/// source".
 /// </summary>
 public static class FailureDocument
 {
-    public static string Write(ShardAction.Discard discard, BatchOrigin origin, Guid requestId, DateTimeOffset now)
+    /// <summary>For a queue: shard and sequence numbers, not the records; the stream keeps those for 24 hours.</summary>
+    public static string Write(ShardAction.Discard discard, BatchOrigin origin, Guid requestId, DateTimeOffset now) =>
+        Write(discard, origin, requestId, now, payload: null);
+
+    /// <summary>For a bucket: the same, and the whole event as a text.</summary>
+    public static string WriteWithRecords(ShardAction.Discard discard, BatchOrigin origin, Guid requestId, DateTimeOffset now) =>
+        Write(discard, origin, requestId, now, $$"""{"Records":[{{string.Join(',', discard.Batch.Records.Select(record => Encoding.UTF8.GetString(record.Json.Span)))}}]}""");
+
+    private static string Write(ShardAction.Discard discard, BatchOrigin origin, Guid requestId, DateTimeOffset now, string? payload)
     {
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer))
@@ -49,6 +57,11 @@ public static class FailureDocument
             json.WriteNumber("batchSize", discard.Batch.Count);
             json.WriteString("streamArn", origin.StreamArn);
             json.WriteEndObject();
+            if (payload is not null)
+            {
+                json.WriteString("payload", payload);
+            }
+
             json.WriteEndObject();
         }
 

@@ -38,6 +38,9 @@ public sealed record MappingSettings
 
     public bool ReportBatchItemFailures { get; init; }
 
+    /// <summary>Which records the function gets; null: all.</summary>
+    public FilterCriteria? Filter { get; init; }
+
     /// <exception cref="ArgumentException">A setting is out of its range; the message names it, its value and the range.</exception>
     public MappingSettings Validated()
     {

@@ -70,7 +70,7 @@ public sealed class ShardProcessor
         var buffered = new BufferedRecord(record, now);
         _unfinished.Enqueue(buffered);
         BufferedBytes += record.Json.Length;
-        if (record.Matches)
+        if (_settings.Filter is null || _settings.Filter.Matches(record.Json))
         {
             _lanes[record.ItemHash % (ulong)_lanes.Length].Waiting.Enqueue(buffered);
         }

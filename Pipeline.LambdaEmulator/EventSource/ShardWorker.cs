@@ -157,7 +157,7 @@ public sealed partial class ShardWorker(
             case ShardAction.Discard discard:
                 if (onFailure is not null)
                 {
-                    await onFailure.SendAsync(FailureDocument.Write(discard, origin, Guid.NewGuid(), time.GetUtcNow()), cancellationToken);
+                    await onFailure.SendAsync(discard, origin, cancellationToken);
                 }
 
                 telemetry.Discarded(function.Definition.Name, batch.Count, discard.Condition);

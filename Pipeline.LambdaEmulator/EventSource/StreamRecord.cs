@@ -5,6 +5,4 @@ namespace Pipeline.LambdaEmulator.EventSource;
 /// <param name="ItemHash">The same for all records of one item (partition and sort key); decides the lane.</param>
 /// <param name="CreatedAt">When the change was made, as the stream says; age limits count from here.</param>
 /// <param name="Json">The record as an element of the event's <c>Records</c>.</param>
-/// <param name="Matches">False when the mapping's filter criteria leave it out: it then counts as processed.</param>
-public sealed record StreamRecord(
-    string SequenceNumber, ulong ItemHash, DateTimeOffset CreatedAt, ReadOnlyMemory<byte> Json, bool Matches = true);
+public sealed record StreamRecord(string SequenceNumber, ulong ItemHash, DateTimeOffset CreatedAt, ReadOnlyMemory<byte> Json);

@@ -32,7 +32,7 @@ public sealed record QueuePlan(string Name, IReadOnlyDictionary<string, string> 
 /// <param name="Table">The table whose stream is read.</param>
 /// <param name="StreamArn">The stream; null: the table's latest.</param>
 /// <param name="Settings">How it is read.</param>
-/// <param name="OnFailureQueue">Where discarded batches are reported; null: nowhere.</param>
+/// <param name="OnFailure">Where discarded batches are reported; null: nowhere.</param>
 /// <param name="IsEnabled">False: nothing is read.</param>
 public sealed record MappingPlan(
     Guid Id,
@@ -40,8 +40,20 @@ public sealed record MappingPlan(
     string Table,
     string? StreamArn,
     MappingSettings Settings,
-    string? OnFailureQueue,
+    OnFailurePlan? OnFailure,
     bool IsEnabled);
+
+/// <summary>An on-failure destination.</summary>
+public abstract record OnFailurePlan
+{
+    private OnFailurePlan()
+    {
+    }
+
+    public sealed record Sqs(string QueueName) : OnFailurePlan;
+
+    public sealed record S3(string BucketName) : OnFailurePlan;
+}
 
 /// <summary>A resource with which nothing is done locally.</summary>
 public sealed record IgnoredResource(string LogicalId, string Type);

@@ -159,8 +159,8 @@ public sealed class TemplateReader
         var p = new Properties(_values, logicalId, properties);
         string[] known =
         [
-            "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FunctionName",
-            "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts",
+            "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FilterCriteria",
+            "FunctionName", "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts",
             "ParallelizationFactor", "StartingPosition", "Tags",
         ];
         // What is not emulated must not be passed over: the local run would tell something else than the deployed one.
@@ -177,25 +177,10 @@ public sealed class TemplateReader
         }
 
         var (table, streamArn) = Stream(logicalId, p.Text("EventSourceArn"));
-        var settings = new MappingSettings
-        {
-            BatchSize = p.Int("BatchSize") ?? 100,
-            BatchingWindow = TimeSpan.FromSeconds(p.Int("MaximumBatchingWindowInSeconds") ?? 0),
-            StartingPosition = p.OptionalText("StartingPosition") switch
-            {
-                "TRIM_HORIZON" => StartingPosition.TrimHorizon,
-                "LATEST" => StartingPosition.Latest,
-                var position => throw new TemplateException($"{logicalId}.StartingPosition is {position ?? "missing"}; a DynamoDB stream needs TRIM_HORIZON or LATEST."),
-            },
-            ParallelizationFactor = p.Int("ParallelizationFactor") ?? 1,
-            RetryAttemptsMax = p.Int("MaximumRetryAttempts") is { } attempts and not -1 ? attempts : null,
-            RecordAgeMax = p.Int("MaximumRecordAgeInSeconds") is { } age and not -1 ? TimeSpan.FromSeconds(age) : null,
-            BisectOnError = p.Flag("BisectBatchOnFunctionError") ?? false,
-            ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
-        };
+        MappingSettings settings;
         try
         {
-            settings.Validated();
+            settings = Settings(logicalId, p).Validated();
         }
         catch (ArgumentException e)
         {
@@ -203,8 +188,26 @@ public sealed class TemplateReader
         }
 
         return new MappingPlan(
-            IdOf(logicalId), definition, table, streamArn, settings, OnFailureQueue(logicalId, p), p.Flag("Enabled") ?? true);
+            IdOf(logicalId), definition, table, streamArn, settings, OnFailure(logicalId, p), p.Flag("Enabled") ?? true);
     }
+
+    private static MappingSettings Settings(string logicalId, Properties p) => new()
+    {
+        BatchSize = p.Int("BatchSize") ?? 100,
+        BatchingWindow = TimeSpan.FromSeconds(p.Int("MaximumBatchingWindowInSeconds") ?? 0),
+        StartingPosition = p.OptionalText("StartingPosition") switch
+        {
+            "TRIM_HORIZON" => StartingPosition.TrimHorizon,
+            "LATEST" => StartingPosition.Latest,
+            var position => throw new TemplateException($"{logicalId}.StartingPosition is {position ?? "missing"}; a DynamoDB stream needs TRIM_HORIZON or LATEST."),
+        },
+        ParallelizationFactor = p.Int("ParallelizationFactor") ?? 1,
+        RetryAttemptsMax = p.Int("MaximumRetryAttempts") is { } attempts and not -1 ? attempts : null,
+        RecordAgeMax = p.Int("MaximumRecordAgeInSeconds") is { } age and not -1 ? TimeSpan.FromSeconds(age) : null,
+        BisectOnError = p.Flag("BisectBatchOnFunctionError") ?? false,
+        ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
+        Filter = FilterCriteria.Parse([.. (p.Object("FilterCriteria")?.List("Filters") ?? []).Select(filter => filter.Text("Pattern"))]),
+    };
 
     private static (string Table, string? StreamArn) Stream(string logicalId, string arn)
     {
@@ -217,7 +220,7 @@ public sealed class TemplateReader
         throw new TemplateException($"{logicalId}.EventSourceArn is {arn}; the emulator reads DynamoDB streams only (arn:aws:dynamodb:…:table/NAME/stream/LABEL, or * for the latest).");
     }
 
-    private static string? OnFailureQueue(string logicalId, Properties p)
+    private static OnFailurePlan? OnFailure(string logicalId, Properties p)
     {
         var config = p.Object("DestinationConfig");
         if (config?.Object("OnSuccess") is not null)
@@ -228,8 +231,9 @@ public sealed class TemplateReader
         return config?.Object("OnFailure")?.Text("Destination") switch
         {
             null => null,
-            var arn when arn.Split(':') is ["arn", _, "sqs", _, _, var queue] => queue,
-            var arn => throw new TemplateException($"{logicalId}.DestinationConfig.OnFailure.Destination is {arn}; the emulator supports SQS queues only."),
+            var arn when arn.Split(':') is ["arn", _, "sqs", _, _, var queue] => new OnFailurePlan.Sqs(queue),
+            var arn when arn.Split(':') is ["arn", _, "s3", _, _, var bucket] => new OnFailurePlan.S3(bucket),
+            var arn => throw new TemplateException($"{logicalId}.DestinationConfig.OnFailure.Destination is {arn}; the emulator supports SQS queues and S3 buckets."),
         };
     }
 

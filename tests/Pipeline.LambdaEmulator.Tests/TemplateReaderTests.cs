@@ -141,7 +141,7 @@ public sealed class TemplateReaderTests
                         BisectOnError = true,
                         ReportBatchItemFailures = true,
                     },
-                    "failures",
+                    new OnFailurePlan.Sqs("failures"),
                     true),
             ],
             [new IgnoredResource("OfQueue", "AWS::Lambda::EventSourceMapping"), new IgnoredResource("Role", "AWS::IAM::Role")]);
@@ -165,6 +165,13 @@ public sealed class TemplateReaderTests
     }
 
     [Fact]
+    public void An_on_failure_destination_is_a_queue_or_a_bucket()
+    {
+        var plan = Read(properties => properties["DestinationConfig"]!["OnFailure"]!["Destination"] = JsonNode.Parse("""{"Fn::GetAtt":["Changes","Arn"]}"""));
+        Assert.Equal(new OnFailurePlan.S3("changes-000000000000-sa-east-1"), plan.Mappings[0].OnFailure);
+    }
+
+    [Fact]
     public void What_the_mapping_does_not_say_has_Lambdas_defaults()
     {
         var plan = Read(properties =>
@@ -176,7 +183,7 @@ public sealed class TemplateReaderTests
         });
         Assert.Equal(new MappingSettings { StartingPosition = StartingPosition.TrimHorizon, BatchSize = 100 }, plan.Mappings[0].Settings);
         Assert.True(plan.Mappings[0].IsEnabled);
-        Assert.Null(plan.Mappings[0].OnFailureQueue);
+        Assert.Null(plan.Mappings[0].OnFailure);
     }
 
     public static TheoryData<string, string, string> Refusals => new()
@@ -189,6 +196,7 @@ public sealed class TemplateReaderTests
         { "Enabled", "\"yes\"", "Mapping.Enabled is yes; it must be true or false." },
         { "FunctionName", "\"typo\"", "Mapping.FunctionName is typo, but the template has no such function. It has: process." },
         { "EventSourceArn", "\"arn:aws:kinesis:us-east-1:0:stream/s\"", "Mapping.EventSourceArn is arn:aws:kinesis:us-east-1:0:stream/s; the emulator reads DynamoDB streams only" },
+        { "FilterCriteria", """{"Filters":[{"Pattern":"{\"a\":[{\"wild\":1}]}"}]}""", "Mapping: In a filter pattern, the pattern.a.wild is no operator of Lambda's" },
         { "EventSourceArn", "{\"Ref\":\"Missing\"}", "Mapping.EventSourceArn refers to Missing, which is no resource of it with a type." },
         { "EventSourceArn", "{\"Fn::ImportValue\":\"x\"}", "Mapping.EventSourceArn uses Fn::ImportValue in a way that the emulator does not compute." },
         { "DestinationConfig", "{\"OnFailure\":{\"Destination\":\"arn:aws:sns:us-east-1:0:topic\"}}", "Mapping.DestinationConfig.OnFailure.Destination is arn:aws:sns:us-east-1:0:topic; the emulator supports" },

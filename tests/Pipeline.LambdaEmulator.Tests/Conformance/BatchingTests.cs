@@ -150,7 +150,7 @@ public sealed class BatchingTests
     [Rule(Pages.Filtering, "The iterator advances past a record that the filter leaves out.")]
     public void A_filtered_record_counts_as_processed()
     {
-        var shard = new ScriptedShard().Write(1, matches: false).Write(1).Write(1, matches: false);
+        var shard = new ScriptedShard(Defaults with { Filter = ScriptedShard.Matching }).Write(1, matches: false).Write(1).Write(1, matches: false);
         Assert.Equal(1, shard.Checkpoint);
         Assert.Equal("invoke 2", shard.Next());
         Assert.Equal(1, shard.Checkpoint);
@@ -162,7 +162,7 @@ public sealed class BatchingTests
     [Rule(Pages.Filtering, "A batch holds matching records only; its size counts those.")]
     public void Filtered_records_do_not_fill_a_batch()
     {
-        var shard = new ScriptedShard(Defaults with { BatchSize = 2, BatchingWindow = TimeSpan.FromSeconds(10) }).Write(1).Write(5, matches: false);
+        var shard = new ScriptedShard(Defaults with { BatchSize = 2, BatchingWindow = TimeSpan.FromSeconds(10), Filter = ScriptedShard.Matching }).Write(1).Write(5, matches: false);
         Assert.Equal("nothing", shard.Next());
         Assert.Equal("invoke 1,7", shard.Write(1).Next());
     }

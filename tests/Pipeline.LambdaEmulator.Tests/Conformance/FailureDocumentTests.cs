@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Pipeline.LambdaEmulator.EventSource;
 
 namespace Pipeline.LambdaEmulator.Tests.Conformance;
@@ -48,5 +49,19 @@ public sealed class FailureDocumentTests
         shard.Reports(1).Next();
         var document = FailureDocument.Write((ShardAction.Discard)shard.LastAction, Origin, RequestId, shard.Now);
         Assert.Contains("\"responseContext\":{\"statusCode\":200,\"executedVersion\":\"$LATEST\"}", document, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Rule(Pages.Errors, "For an S3 destination the document also holds the whole invocation record, as the text payload.")]
+    public void For_a_bucket_the_document_holds_the_records()
+    {
+        var shard = new ScriptedShard(ScriptedShard.Defaults with { RetryAttemptsMax = 0 }).Write(2, bytes: 16);
+        shard.Next();
+        shard.Fails().Next();
+        var discard = (ShardAction.Discard)shard.LastAction;
+        var withRecords = JsonNode.Parse(FailureDocument.WriteWithRecords(discard, Origin, RequestId, shard.Now))!.AsObject();
+        Assert.Equal("""{"Records":[{"matches":true},{"matches":true}]}""", withRecords["payload"]!.GetValue<string>());
+        withRecords.Remove("payload");
+        Assert.Equal(FailureDocument.Write(discard, Origin, RequestId, shard.Now), withRecords.ToJsonString());
     }
 }

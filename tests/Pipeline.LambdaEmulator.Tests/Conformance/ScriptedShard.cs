@@ -21,6 +21,9 @@ internal sealed class ScriptedShard(MappingSettings settings)
 
     public static MappingSettings Defaults { get; } = new() { StartingPosition = StartingPosition.TrimHorizon };
 
+    /// <summary>Lets those records through that are written as matching.</summary>
+    public static FilterCriteria Matching { get; } = FilterCriteria.Parse(["""{"matches":[true]}"""])!;
+
     public DateTimeOffset Now { get; private set; } = new(2026, 1, 1, 12, 0, 0, TimeSpan.Zero);
 
     public ShardProcessor Processor => _processor;
@@ -173,5 +176,6 @@ internal sealed class ScriptedShard(MappingSettings settings)
     private void WriteOf(ulong item, int bytes, bool matches) => Read(item, Now, bytes, matches);
 
     private void Read(ulong item, DateTimeOffset createdAt, int bytes, bool matches) =>
-        _processor.Read(new StreamRecord(SequenceNumber(++_written), item, createdAt, new byte[bytes], matches), Now);
+        _processor.Read(
+            new StreamRecord(SequenceNumber(++_written), item, createdAt, Encoding.UTF8.GetBytes((matches ? "{\"matches\":true}" : "{}").PadRight(bytes))), Now);
 }
