@@ -1,3 +1,4 @@
+using Amazon.Lambda.Core;
 using Amazon.Lambda.DynamoDBEvents;
 using Amazon.Lambda.RuntimeSupport;
 using Amazon.Lambda.Serialization.SystemTextJson;
@@ -17,6 +18,13 @@ public static class EntryPoint
     /// <summary>Spans leave before the response does, because Lambda freezes the process after it; no longer than this.</summary>
     private static readonly TimeSpan FlushTimeMax = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>
+    /// Lambda replaces an environment that lost its Runtime API; a local emulator that is started again finds this
+    /// process still asking. Ten minutes without a batch or an emulator, then it ends.
+    /// </summary>
+    private const int LostConnectionsMax = 600;
+    private static readonly TimeSpan PauseBeforeReconnect = TimeSpan.FromSeconds(1);
+
     /// <summary>Names, converters and types of Lambda's events, and of what is put into quarantine.</summary>
     public static SourceGeneratorLambdaJsonSerializer<ProcessorJsonContext> Serializer { get; } = new(options => options.MaxDepth = JsonDepthMax);
 
@@ -33,10 +41,12 @@ public static class EntryPoint
         string? runtimeApiEndpoint = null,
         CancellationToken cancellationToken = default)
     {
+        var lostConnections = 0;
         using var bootstrap = LambdaBootstrapBuilder
             .Create<DynamoDBEvent, StreamsEventResponse>(
                 async (batch, context) =>
                 {
+                    lostConnections = 0;
                     try
                     {
                         return await function.HandleAsync(batch, context);
@@ -50,6 +60,19 @@ public static class EntryPoint
             .UseHttpClient(runtimeApi)
             .ConfigureOptions(options => options.RuntimeApiEndpoint = runtimeApiEndpoint)
             .Build();
-        await bootstrap.RunAsync(cancellationToken);
+        while (!cancellationToken.IsCancellationRequested)
+        {
+            try
+            {
+                await bootstrap.RunAsync(cancellationToken);
+                return;
+            }
+            catch (Exception e) when (e is HttpRequestException or RuntimeApiClientException && ++lostConnections <= LostConnectionsMax)
+            {
+                // The batch at hand, if there was one, was not acknowledged: it is delivered again.
+                LambdaLogger.Log(LogLevel.Warning, e, "The Lambda Runtime API is gone or refused an answer; asking again");
+                await Task.Delay(PauseBeforeReconnect, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
     }
 }

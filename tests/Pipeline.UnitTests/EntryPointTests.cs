@@ -70,12 +70,20 @@ public class EntryPointTests
         Assert.Equal(2, server.Requests.Count);
     }
 
+    [Fact]
+    public async Task A_Runtime_API_that_is_gone_for_a_while_is_asked_again()
+    {
+        var answer = await InvokeAsync(new MemoryObjects(), """{ "Records": [] }""", refusedConnections: 1);
+
+        Assert.Equal("""{"batchItemFailures":[]}""", answer);
+    }
+
     private static AmazonS3Client Client(ScriptedServer server) => new(
         new BasicAWSCredentials("local", "local"),
         new AmazonS3Config { ServiceURL = "http://127.0.0.1:1", MaxErrorRetry = 1, HttpClientFactory = new Factory(server) });
 
     /// <summary>Runs the real bootstrap against a Runtime API that has one invocation.</summary>
-    private static async Task<string> InvokeAsync(IObjectWriter objects, string payload)
+    private static async Task<string> InvokeAsync(IObjectWriter objects, string payload, int refusedConnections = 0)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancelled);
         var answer = "";
@@ -84,6 +92,11 @@ public class EntryPointTests
         {
             if (request.Method == HttpMethod.Get)
             {
+                if (refusedConnections-- > 0)
+                {
+                    throw new HttpRequestException("connection refused");
+                }
+
                 if (served)
                 {
                     stop.Cancel();
