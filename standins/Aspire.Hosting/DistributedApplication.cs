@@ -80,9 +80,9 @@ internal sealed class DistributedApplicationBuilder(string[] args, string appHos
         return new Builder<T>(this, resource);
     }
 
-    DistributedApplication IDistributedApplicationBuilder.Build() => new(BuildOrchestrator());
+    public IReadOnlyList<Resource> Resources => _resources;
 
-    internal Orchestrator BuildOrchestrator() => new(_resources, Configuration, Log, RunRecord);
+    DistributedApplication IDistributedApplicationBuilder.Build() => new(new Orchestrator(_resources, Configuration, Log, RunRecord));
 
     private static ConfigurationManager Configure(string[] args)
     {

@@ -55,12 +55,7 @@ public static class ResourceBuilderExtensions
 
     /// <summary>Starts after the dependency is running and healthy and its OnResourceReady callbacks have ended.</summary>
     public static IResourceBuilder<T> WaitFor<T>(this IResourceBuilder<T> builder, IResourceBuilder<IResource> dependency)
-        where T : IResourceWithWaitSupport => builder.With(process => process.Waits.Add(new Wait(dependency.Resource, ExitCode: null)));
-
-    /// <summary>Starts after the dependency has ended with <paramref name="exitCode"/>.</summary>
-    public static IResourceBuilder<T> WaitForCompletion<T>(
-        this IResourceBuilder<T> builder, IResourceBuilder<IResource> dependency, int exitCode = 0)
-        where T : IResourceWithWaitSupport => builder.With(process => process.Waits.Add(new Wait(dependency.Resource, exitCode)));
+        where T : IResourceWithWaitSupport => builder.With(process => process.WaitsFor.Add(dependency.Resource));
 
     public static IResourceBuilder<T> WithHttpHealthCheck<T>(
         this IResourceBuilder<T> builder, string? path = null, int? statusCode = null, string? endpointName = null)

@@ -47,7 +47,7 @@ public abstract class ProcessResource(string name)
 
     internal List<string> Arguments { get; } = [];
 
-    internal List<Wait> Waits { get; } = [];
+    internal List<IResource> WaitsFor { get; } = [];
 
     internal HttpHealthCheck? HealthCheck { get; set; }
 
@@ -115,8 +115,5 @@ internal sealed class Endpoint(string name, string scheme, int? port, string pat
 
     public string Url => $"{scheme}://{Host}:{AllocatedPort}{path}";
 }
-
-/// <summary>Another resource has to be ready first or, with an exit code, to end with it.</summary>
-internal sealed record Wait(IResource On, int? ExitCode);
 
 internal sealed record HttpHealthCheck(EndpointReference Endpoint, string Path, int StatusCode);

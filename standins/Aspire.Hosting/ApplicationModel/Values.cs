@@ -10,15 +10,7 @@ public interface IValueProvider
     ValueTask<string?> GetValueAsync(CancellationToken cancellationToken = default);
 }
 
-public enum EndpointProperty
-{
-    Url,
-    Host,
-    IPV4Host,
-    Port,
-    TargetPort,
-    HostAndPort,
-}
+public enum EndpointProperty { Url, Host, IPV4Host, Port, TargetPort, HostAndPort }
 
 /// <summary>An endpoint by name; it may be declared after the reference was made.</summary>
 public sealed class EndpointReference(IResourceWithEndpoints resource, string endpointName) : IValueProvider

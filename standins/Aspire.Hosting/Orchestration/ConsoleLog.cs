@@ -31,15 +31,7 @@ internal sealed class ConsoleLog(TextWriter output)
         }
     }
 
-    public void Info(string message) => WriteOwn(message, "1");
+    public void Info(string message) => Array.ForEach(message.Split('\n'), line => Write(Own, line));
 
-    public void Error(string message) => WriteOwn(message, "31");
-
-    private void WriteOwn(string message, string style)
-    {
-        foreach (var line in message.Split('\n'))
-        {
-            Write(Own, _colour ? $"\e[{style}m{line}\e[0m" : line);
-        }
-    }
+    public void Error(string message) => Array.ForEach(message.Split('\n'), line => Write(Own, _colour ? $"\e[31m{line}\e[0m" : line));
 }

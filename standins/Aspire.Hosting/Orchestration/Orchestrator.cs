@@ -21,7 +21,7 @@ internal sealed class Orchestrator
     private readonly IConfiguration _configuration;
     private Dictionary<string, string> _telemetry = [];
 
-    public Orchestrator(List<Resource> resources, IConfiguration configuration, ConsoleLog log, RunRecord record)
+    public Orchestrator(IReadOnlyList<Resource> resources, IConfiguration configuration, ConsoleLog log, RunRecord record)
     {
         _configuration = configuration;
         (Log, Record) = (log, record);
@@ -50,6 +50,9 @@ internal sealed class Orchestrator
 
     /// <summary>Longer than anything needs on a slow machine; after that a person wants to know what is missing.</summary>
     internal TimeSpan WaitReportAfter { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>A .NET service stops within a second; PostgreSQL waits for its clients, which are stopped before it.</summary>
+    internal TimeSpan StopGrace { get; init; } = TimeSpan.FromSeconds(8);
 
     public ResourceRun? Find(string name) => Runs.FirstOrDefault(run => run.Name == name);
 
@@ -120,28 +123,23 @@ internal sealed class Orchestrator
     }
 
     /// <summary>Waits as long as it takes, but does not stay silent about it.</summary>
-    public async Task WaitForAsync(ResourceRun waiting, Wait wait, CancellationToken cancellationToken)
+    public async Task WaitForAsync(ResourceRun waiting, IResource waitsFor, CancellationToken cancellationToken)
     {
         // A connection string is a value, not something that starts.
-        if (!_runs.TryGetValue(wait.On, out var dependency))
+        if (!_runs.TryGetValue(waitsFor, out var dependency))
         {
             return;
         }
 
-        var done = dependency.WaitUntilAsync(
-            status => wait.ExitCode is { } code ? status.HasEnded && status.ExitCode == code : status.IsReady, cancellationToken);
+        var done = dependency.WaitUntilReadyAsync(cancellationToken);
         var waited = Stopwatch.StartNew();
         while (await Task.WhenAny(done, Task.Delay(WaitReportAfter, cancellationToken)) != done && !cancellationToken.IsCancellationRequested)
         {
-            Log.Error($"{waiting.Name} has waited {waited.Elapsed.TotalSeconds:0} s for {dependency.Name}: {Explain(dependency, wait)}");
+            Log.Error($"{waiting.Name} has waited {waited.Elapsed.TotalSeconds:0} s for {dependency.Name}: {Explain(dependency)}");
         }
 
         await done;
     }
-
-    /// <summary>A process that ends by itself is a failure, unless another resource waits for just this end.</summary>
-    public bool IsExpectedEnd(ProcessResource resource, int? exitCode) =>
-        Runs.Any(other => other.Resource.Waits.Exists(wait => wait.On == resource && wait.ExitCode is not null && wait.ExitCode == exitCode));
 
     /// <summary>What the AppHost has in its own environment, what Aspire gives to every project, and what the model says.</summary>
     public async Task<IReadOnlyDictionary<string, string>> EnvironmentOfAsync(ProcessResource resource, CancellationToken cancellationToken)
@@ -180,10 +178,9 @@ internal sealed class Orchestrator
         Log.Register(resource.Name);
     }
 
-    private static string Explain(ResourceRun dependency, Wait wait) => dependency.Status switch
+    private static string Explain(ResourceRun dependency) => dependency.Status switch
     {
-        { State: ResourceState.Waiting } => $"it waits itself, for {string.Join(", ", dependency.Resource.Waits.Select(other => other.On.Name))}",
-        { State: ResourceState.Running } when wait.ExitCode is not null => "it still runs",
+        { State: ResourceState.Waiting } => $"it waits itself, for {string.Join(", ", dependency.Resource.WaitsFor.Select(other => other.Name))}",
         { State: ResourceState.Running } status => $"it runs but is not ready: {status.Problem ?? "its OnResourceReady callbacks have not ended"}",
         var status => $"it is {status.State}: {status.Problem ?? "no reason given"}",
     };
@@ -191,8 +188,7 @@ internal sealed class Orchestrator
     /// <summary>Prints where everything is once all resources are ready.</summary>
     private async Task AnnounceAsync(CancellationToken cancellationToken)
     {
-        await Task.WhenAll(Runs.Select(run => run.WaitUntilAsync(
-            status => status.IsReady || (status.HasEnded && IsExpectedEnd(run.Resource, status.ExitCode)), cancellationToken)));
+        await Task.WhenAll(Runs.Select(run => run.WaitUntilReadyAsync(cancellationToken)));
         using var self = Process.GetCurrentProcess();
         var text = new StringBuilder($"Everything is ready, {(DateTime.Now - self.StartTime).TotalSeconds:0.0} s after the AppHost started.\n");
         void Line(string name, string? value) => text.Append($"    {name,-20} {value}\n");
@@ -218,7 +214,7 @@ internal sealed class Orchestrator
             throw new DistributedApplicationException($"Resources wait for each other in a circle: {string.Join(" → ", path.Select(r => r.Name))}.");
         }
 
-        var level = resource.Waits.Select(wait => wait.On).OfType<ProcessResource>().Select(on => Level(on, path) + 1).DefaultIfEmpty(0).Max();
+        var level = resource.WaitsFor.OfType<ProcessResource>().Select(on => Level(on, path) + 1).DefaultIfEmpty(0).Max();
         path.Remove(resource);
         return level;
     }

@@ -1,20 +1,9 @@
-using System.Text;
 using Aspire.Hosting.ApplicationModel;
 
 namespace Aspire.Hosting.Orchestration;
 
 /// <summary>The states' names are the ones that the Aspire dashboard knows.</summary>
-internal enum ResourceState
-{
-    NotStarted,
-    Waiting,
-    Starting,
-    Running,
-    Stopping,
-    Exited,
-    Finished,
-    FailedToStart,
-}
+internal enum ResourceState { NotStarted, Waiting, Starting, Running, Stopping, Exited, FailedToStart }
 
 /// <summary>
 /// What is known of a resource at one moment. Ready: it runs, is healthy, and every OnResourceReady callback has
@@ -30,15 +19,12 @@ internal sealed record ResourceStatus(
     DateTimeOffset? StoppedAt = null,
     IReadOnlyDictionary<string, string>? Environment = null)
 {
-    public bool HasEnded => State is ResourceState.Exited or ResourceState.Finished;
+    public bool IsAlive => State is ResourceState.Waiting or ResourceState.Starting or ResourceState.Running or ResourceState.Stopping;
 }
 
 /// <summary>One resource's life: wait for others, start, become ready, end; and again.</summary>
 internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchestrator)
 {
-    // A .NET service stops within a second; PostgreSQL waits for its clients, which are stopped before it.
-    private static readonly TimeSpan StopGrace = TimeSpan.FromSeconds(8);
-
     // Often while somebody waits for it; seldom once it has been well.
     private static readonly TimeSpan ProbeInterval = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan ProbeIntervalWhenReady = TimeSpan.FromSeconds(5);
@@ -70,6 +56,7 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
             if (_life.Task.IsCompleted)
             {
                 var stop = new CancellationTokenSource();
+                Set(_ => new ResourceStatus(ResourceState.Waiting));
                 _life = (Task.Run(() => LiveAsync(stop.Token), CancellationToken.None), stop);
             }
         }
@@ -86,12 +73,12 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
     /// <summary>For the moment when there is no time to wait for the end.</summary>
     public void KillNow() => _child?.Kill();
 
-    public async Task WaitUntilAsync(Func<ResourceStatus, bool> condition, CancellationToken cancellationToken)
+    public async Task WaitUntilReadyAsync(CancellationToken cancellationToken)
     {
         while (true)
         {
-            var changed = Locked(() => _changed.Task);
-            if (condition(Status))
+            var (changed, isReady) = Locked(() => (_changed.Task, Status.IsReady));
+            if (isReady)
             {
                 return;
             }
@@ -104,10 +91,9 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
     {
         try
         {
-            Set(_ => new ResourceStatus(ResourceState.Waiting));
-            foreach (var wait in resource.Waits)
+            foreach (var dependency in resource.WaitsFor)
             {
-                await orchestrator.WaitForAsync(this, wait, stop);
+                await orchestrator.WaitForAsync(this, dependency, stop);
             }
 
             Set(_ => new ResourceStatus(ResourceState.Starting));
@@ -150,7 +136,7 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         if (stop.IsCancellationRequested)
         {
             Set(status => status with { State = ResourceState.Stopping, IsReady = false });
-            await child.StopAsync(StopGrace);
+            await child.StopAsync(orchestrator.StopGrace);
         }
 
         await running.CancelAsync();
@@ -160,16 +146,18 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         var wanted = stop.IsCancellationRequested;
         Set(status => status with
         {
-            State = exitCode == 0 && !wanted ? ResourceState.Finished : ResourceState.Exited,
+            State = ResourceState.Exited,
             IsReady = false,
             Problem = wanted ? "it was stopped" : $"it ended with {ChildProcess.Describe(exitCode)}",
             ProcessId = null,
             ExitCode = exitCode,
             StoppedAt = DateTimeOffset.UtcNow,
         });
-        if (!wanted && !orchestrator.IsExpectedEnd(resource, exitCode))
+        if (!wanted)
         {
-            ReportEnd(exitCode);
+            var lines = string.Concat(Log.Last(LinesInReport).Select(line => $"    {line}\n"));
+            orchestrator.Log.Error(
+                $"{Name} ended with {ChildProcess.Describe(exitCode)}. The other resources go on. Its last lines:\n{lines}{StartAgain()}");
         }
     }
 
@@ -193,7 +181,6 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
                 }
 
                 SetHealth(problem);
-
                 await Task.Delay(callbacksDone ? ProbeIntervalWhenReady : ProbeInterval, cancellationToken);
             }
         }
@@ -227,17 +214,6 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         {
             return $"GET {url}: {e.Message}";
         }
-    }
-
-    private void ReportEnd(int exitCode)
-    {
-        var report = new StringBuilder($"{Name} ended with {ChildProcess.Describe(exitCode)}. The other resources go on. Its last lines:\n");
-        foreach (var line in Log.Last(LinesInReport))
-        {
-            report.Append("    ").Append(line).Append('\n');
-        }
-
-        orchestrator.Log.Error(report.Append(StartAgain()).ToString());
     }
 
     private string StartAgain(string command = "start") => $"To {command} it: curl -X POST {orchestrator.ControlUrl}/resources/{Name}/{command}";

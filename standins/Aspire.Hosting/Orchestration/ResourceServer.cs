@@ -61,7 +61,8 @@ internal sealed class ResourceServer(Orchestrator orchestrator) : IAsyncDisposab
     /// <returns>False when there is no such command.</returns>
     public static async Task<bool> ExecuteAsync(ResourceRun run, string command)
     {
-        if (command is "stop" or "restart")
+        // For a dead one: the last of its life may still be under way.
+        if (command is "stop" or "restart" || !run.Status.IsAlive)
         {
             await run.StopAsync();
         }

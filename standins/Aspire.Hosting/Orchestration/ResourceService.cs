@@ -112,7 +112,7 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
         var message = NewMessage(resource, resource.Kind, status.State, run.CreatedAt);
         message.StateStyle = status.State switch
         {
-            ResourceState.Running or ResourceState.Finished => "success",
+            ResourceState.Running => "success",
             ResourceState.FailedToStart => "error",
             ResourceState.Exited when status.ExitCode is not 0 => "error",
             _ => "info",
@@ -145,16 +145,15 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             });
         }
 
-        var isAlive = status.State is ResourceState.Waiting or ResourceState.Starting or ResourceState.Running or ResourceState.Stopping;
         message.Commands.AddRange(Commands.Select(command => new ResourceCommand
         {
             Name = command.Name,
             DisplayName = char.ToUpperInvariant(command.Name[0]) + command.Name[1..],
             IconName = command.Icon,
             IsHighlighted = true,
-            State = isAlive == (command.Name == "start") ? ResourceCommandState.Hidden : ResourceCommandState.Enabled,
+            State = status.IsAlive == (command.Name == "start") ? ResourceCommandState.Hidden : ResourceCommandState.Enabled,
         }));
-        message.Relationships.AddRange(resource.Waits.Select(wait => new ResourceRelationship { ResourceName = wait.On.Name, Type = "WaitFor" }));
+        message.Relationships.AddRange(resource.WaitsFor.Select(other => new ResourceRelationship { ResourceName = other.Name, Type = "WaitFor" }));
         message.Properties.Add(Property(resource is ProjectResource ? "project.path" : "executable.path", resource.Source));
         if (status.ProcessId is { } processId)
         {
