@@ -84,13 +84,11 @@ public sealed class EventTests
         var records = Parse($$$"""
             {"Records":[
             {{{Record("1", """{"id":{"S":"a"},"line":{"N":"1"}}""")}}},
-            {{{Record("2", """{"line": {"N": "1"}, "id":{"S":"a"}}""")}}},
+            {{{Record("2", """{"line":{"N":"1"},"id":{"S":"a"}}""")}}},
             {{{Record("3", """{"id":{"S":"a"},"line":{"N":"2"}}""")}}}]}
             """);
-        // White space inside a value would count; DynamoDB writes none.
+        Assert.Equal(records[0].ItemHash, records[1].ItemHash);
         Assert.NotEqual(records[0].ItemHash, records[2].ItemHash);
-        var compact = Parse($$$"""{"Records":[{{{Record("1", """{"id":{"S":"a"},"line":{"N":"1"}}""")}}},{{{Record("2", """{"line":{"N":"1"},"id":{"S":"a"}}""")}}}]}""");
-        Assert.Equal(compact[0].ItemHash, compact[1].ItemHash);
     }
 
     [Fact]

@@ -30,7 +30,7 @@ public sealed class FailureDocumentTests
     }
 
     [Fact]
-    [Rule(Pages.Errors, "The condition names why: records that are too old.", Choice = "A batch that was never sent has no response context; seen so in documents that Lambda wrote.")]
+    [Rule(Pages.Errors, "The condition names why: records that are too old.", Choice = "A batch that was never sent has no response to tell of, so no response context.")]
     public void Records_that_were_never_sent_have_no_response_context()
     {
         var shard = new ScriptedShard(ScriptedShard.Defaults with { RecordAgeMax = TimeSpan.FromSeconds(60) }).WriteOld(TimeSpan.FromHours(1));

@@ -1,0 +1,236 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Amazon.DynamoDBv2.Model;
+using Amazon.Lambda.Core;
+using Amazon.Lambda.DynamoDBEvents;
+using Amazon.Lambda.RuntimeSupport;
+using Amazon.Lambda.Serialization.SystemTextJson;
+using Amazon.SQS.Model;
+using Microsoft.Extensions.Logging.Abstractions;
+using Pipeline.LambdaEmulator.Stack;
+
+namespace Pipeline.LambdaEmulator.Tests;
+
+/// <summary>The emulator as a process, with a real table, stream, bucket and queue, and a function behind Lambda's own client.</summary>
+public sealed class RealServersTests(LocalServers servers) : IClassFixture<LocalServers>, IDisposable
+{
+    private readonly string _accessKey = LocalServers.NewAccessKey();
+    private readonly string _folder = Directory.CreateTempSubdirectory().FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task Provisioning_creates_what_the_template_names_and_a_second_time_nothing()
+    {
+        var name = $"queue-{Guid.NewGuid():N}";
+        var plan = TemplateReader.Read(Template(name), "Shop", EmulatorOptions.Account, "us-east-1");
+        using var dynamoDb = servers.DynamoDb(_accessKey);
+        using var s3 = servers.S3();
+        using var sqs = servers.Sqs();
+        for (var run = 0; run < 2; run++)
+        {
+            await new Provisioner(dynamoDb, s3, sqs, NullLogger<Provisioner>.Instance).ProvisionAsync(plan, TestContext.Current.CancellationToken);
+            var table = (await dynamoDb.DescribeTableAsync("Orders", TestContext.Current.CancellationToken)).Table;
+            Assert.Equal("NEW_AND_OLD_IMAGES", table.StreamSpecification.StreamViewType);
+            Assert.Equal("by_customer", table.GlobalSecondaryIndexes.Single().IndexName);
+            var url = (await sqs.GetQueueUrlAsync(name, TestContext.Current.CancellationToken)).QueueUrl;
+            var attributes = await sqs.GetQueueAttributesAsync(url, ["MessageRetentionPeriod"], TestContext.Current.CancellationToken);
+            Assert.Equal(1209600, attributes.MessageRetentionPeriod);
+            Assert.Contains(name, (await s3.ListBucketsAsync(TestContext.Current.CancellationToken)).Buckets.Select(bucket => bucket.BucketName));
+        }
+    }
+
+    [Fact]
+    public async Task A_table_with_another_key_ends_the_emulator_with_the_reason()
+    {
+        using var dynamoDb = servers.DynamoDb(_accessKey);
+        await dynamoDb.CreateTableAsync(
+            new CreateTableRequest("Orders", [new("other", "HASH")]) { BillingMode = "PAY_PER_REQUEST", AttributeDefinitions = [new("other", "S")] },
+            TestContext.Current.CancellationToken);
+        await using var emulator = Emulator("queue");
+        Assert.Equal(1, await emulator.RunAsync());
+        Assert.Contains("Table Orders exists, but its key is other (HASH), the template's is id (HASH).", emulator.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Every_kind_of_change_arrives_with_its_images_and_a_poison_record_is_reported()
+    {
+        var queue = $"queue-{Guid.NewGuid():N}";
+        await using var emulator = Emulator(queue);
+        await emulator.StartAsync();
+        var changes = new List<string>();
+        using var ends = new CancellationTokenSource();
+        var function = Function(emulator, LambdaBootstrapBuilder.Create<DynamoDBEvent, StreamsEventResponse>(
+            (batch, _) =>
+            {
+                if (batch.Records.Any(record => record.Dynamodb.Keys["id"].S == "poison"))
+                {
+                    throw new InvalidDataException("poison");
+                }
+
+                lock (changes)
+                {
+                    changes.AddRange(batch.Records.Select(record =>
+                        $"{record.EventName} {Text(record.Dynamodb.OldImage)} -> {Text(record.Dynamodb.NewImage)}"));
+                }
+
+                return Task.FromResult(new StreamsEventResponse());
+            },
+            new DefaultLambdaJsonSerializer())).RunAsync(ends.Token);
+
+        using var dynamoDb = servers.DynamoDb(_accessKey);
+        await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new("a"), ["n"] = new() { N = "1.50" }, ["b"] = new() { B = new MemoryStream([1, 2, 3]) } }, TestContext.Current.CancellationToken);
+        await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new("a"), ["n"] = new() { N = "2" } }, TestContext.Current.CancellationToken);
+        await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new("poison") }, TestContext.Current.CancellationToken);
+        await dynamoDb.DeleteItemAsync("Orders", new Dictionary<string, AttributeValue> { ["id"] = new("a") }, TestContext.Current.CancellationToken);
+
+        await Poll.UntilAsync(() => changes.Count == 3, () => emulator.Output);
+        Assert.Equal(["INSERT  -> b=AQID id=a n=1.5", "MODIFY b=AQID id=a n=1.5 -> id=a n=2", "REMOVE id=a n=2 -> "], changes);
+
+        using var sqs = servers.Sqs();
+        var url = (await sqs.GetQueueUrlAsync(queue, TestContext.Current.CancellationToken)).QueueUrl;
+        var message = (await sqs.ReceiveMessageAsync(new ReceiveMessageRequest(url) { WaitTimeSeconds = 5 }, TestContext.Current.CancellationToken)).Messages.Single();
+        var document = JsonNode.Parse(message.Body)!;
+        Assert.Equal("RetryAttemptsExhausted", document["requestContext"]!["condition"]!.ToString());
+        Assert.Equal(1, document["DDBStreamBatchInfo"]!["batchSize"]!.GetValue<int>());
+
+        var status = JsonNode.Parse(await emulator.GetAsync("/event-source-mappings"))![0]!;
+        Assert.Equal("Enabled", status["state"]!.ToString());
+        Assert.Equal(0, status["shards"]![0]!["records_buffered"]!.GetValue<int>());
+        Assert.Equal(0, status["shards"]![0]!["iterator_age_ms"]!.GetValue<int>());
+        Assert.Equal(document["DDBStreamBatchInfo"]!["shardId"]!.ToString(), status["shards"]![0]!["shard_id"]!.ToString());
+        await ends.CancelAsync();
+        await function;
+    }
+
+    /// <summary>
+    /// Whatever the instant of the kill: the records come in order, and after a restart from a record that was seen
+    /// before or the next one, never from a later one.
+    /// </summary>
+    [Fact]
+    public async Task Killing_the_emulator_under_load_skips_nothing()
+    {
+        // PIPELINE_KILLS: for a long run by hand.
+        var kills = int.Parse(Environment.GetEnvironmentVariable("PIPELINE_KILLS") ?? "4", CultureInfo.InvariantCulture);
+        var random = new Random(20261124);
+        await using var emulator = Emulator("queue");
+        await emulator.StartAsync();
+        var received = new List<long>();
+        using var ends = new CancellationTokenSource();
+        var function = RunUntilEndAsync();
+        var written = 0;
+        using var writing = new CancellationTokenSource();
+        var writer = WriteAsync();
+        for (var kill = 0; kill < kills; kill++)
+        {
+            await Task.Delay(random.Next(0, 1500), TestContext.Current.CancellationToken);
+            await emulator.KillAsync();
+            await emulator.StartAsync();
+        }
+
+        await writing.CancelAsync();
+        await writer;
+        await Poll.UntilAsync(() => received.Count > 0 && received.Max() == written, () => $"{received.Max()} of {written}: {emulator.Output}");
+        await ends.CancelAsync();
+        await function;
+
+        var last = 0L;
+        foreach (var number in received)
+        {
+            Assert.True(number <= last + 1, $"{number} came after {last}.");
+            last = Math.Max(last, number);
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"{kills} kills, {written} written, {received.Count - written} delivered again");
+
+        async Task RunUntilEndAsync()
+        {
+            // Lambda's client ends when the Runtime API goes away; whoever supervises the process starts it again.
+            while (!ends.IsCancellationRequested)
+            {
+                try
+                {
+                    await Function(emulator, LambdaBootstrapBuilder.Create(
+                        async (Stream input, ILambdaContext _) =>
+                        {
+                            var batch = await JsonNode.ParseAsync(input);
+                            lock (received)
+                            {
+                                received.AddRange(batch!["Records"]!.AsArray().Select(record =>
+                                    long.Parse(record!["dynamodb"]!["SequenceNumber"]!.ToString(), CultureInfo.InvariantCulture)));
+                            }
+
+                            // Long enough for a kill to meet it.
+                            await Task.Delay(10);
+                            return (Stream)new MemoryStream("{}"u8.ToArray());
+                        })).RunAsync(ends.Token);
+                }
+                catch (Exception e) when (e is HttpRequestException or RuntimeApiClientException)
+                {
+                    await Task.Delay(20);
+                }
+            }
+        }
+
+        async Task WriteAsync()
+        {
+            using var dynamoDb = servers.DynamoDb(_accessKey);
+            while (!writing.IsCancellationRequested)
+            {
+                await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new($"{written % 50}"), ["n"] = new() { N = $"{written}" } });
+                written++;
+            }
+        }
+    }
+
+    private EmulatorProcess Emulator(string queue)
+    {
+        var template = Path.Combine(_folder, "Shop.template.json");
+        File.WriteAllText(template, Template(queue));
+        return new EmulatorProcess(servers, _accessKey, template, Path.Combine(_folder, "state"));
+    }
+
+    private static LambdaBootstrap Function(EmulatorProcess emulator, LambdaBootstrapBuilder builder) =>
+        builder.ConfigureOptions(options => options.RuntimeApiEndpoint = $"127.0.0.1:{emulator.Port}/process").Build();
+
+    private static string Text(Dictionary<string, DynamoDBEvent.AttributeValue>? image) => string.Join(' ', (image ?? []).OrderBy(attribute => attribute.Key, StringComparer.Ordinal)
+        .Select(attribute => $"{attribute.Key}={attribute.Value.S ?? attribute.Value.N ?? Convert.ToBase64String(attribute.Value.B.ToArray())}"));
+
+    private static string Template(string name) => $$$"""
+        {
+          "Resources": {
+            "Orders": {
+              "Type": "AWS::DynamoDB::Table",
+              "Properties": {
+                "TableName": "Orders",
+                "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [{ "AttributeName": "id", "AttributeType": "S" }, { "AttributeName": "customer", "AttributeType": "S" }],
+                "KeySchema": [{ "AttributeName": "id", "KeyType": "HASH" }],
+                "GlobalSecondaryIndexes": [{
+                  "IndexName": "by_customer",
+                  "KeySchema": [{ "AttributeName": "customer", "KeyType": "HASH" }],
+                  "Projection": { "ProjectionType": "ALL" }
+                }],
+                "StreamSpecification": { "StreamViewType": "NEW_AND_OLD_IMAGES" }
+              }
+            },
+            "Changes": { "Type": "AWS::S3::Bucket", "Properties": { "BucketName": "{{{name}}}" } },
+            "Failures": { "Type": "AWS::SQS::Queue", "Properties": { "QueueName": "{{{name}}}", "MessageRetentionPeriod": 1209600 } },
+            "Function": { "Type": "AWS::Lambda::Function", "Properties": { "FunctionName": "process", "Timeout": 30 } },
+            "Mapping": {
+              "Type": "AWS::Lambda::EventSourceMapping",
+              "Properties": {
+                "FunctionName": { "Ref": "Function" },
+                "EventSourceArn": { "Fn::GetAtt": ["Orders", "StreamArn"] },
+                "StartingPosition": "TRIM_HORIZON",
+                "BatchSize": 100,
+                "MaximumRetryAttempts": 1,
+                "BisectBatchOnFunctionError": true,
+                "FunctionResponseTypes": ["ReportBatchItemFailures"],
+                "DestinationConfig": { "OnFailure": { "Destination": { "Fn::GetAtt": ["Failures", "Arn"] } } }
+              }
+            }
+          }
+        }
+        """;
+}
