@@ -1,0 +1,89 @@
+using Amazon.DynamoDBv2.Model;
+using Pipeline.Core;
+
+namespace Pipeline.IntegrationTests;
+
+/// <summary>What can go wrong with real processes, and what must hold all the same.</summary>
+[Collection(nameof(WholePipeline))]
+public class FaultTests(PipelineFixture pipeline)
+{
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData("process-orders")]
+    [InlineData("lambda-emulator")]
+    [InlineData("loader")]
+    [InlineData("orders-api")]
+    public async Task A_process_that_is_killed_in_the_middle_of_the_load_loses_and_doubles_nothing(string name)
+    {
+        var before = await pipeline.ScalarAsync<long>("select count(*) from order_changes", Cancelled);
+        var victim = pipeline.Processes[name];
+
+        var seeding = pipeline.SeedAsync(["--generate", "400", "--seed", $"{name.Length}"], Cancelled);
+        for (var kill = 0; kill < 3; kill++)
+        {
+            await Task.Delay(TimeSpan.FromSeconds(1), Cancelled);
+            await victim.KillAsync();
+            await victim.StartAsync(Cancelled);
+        }
+
+        var seeded = await seeding;
+        await pipeline.AwaitEqualAsync(Cancelled);
+        var after = await pipeline.ScalarAsync<long>("select count(*) from order_changes", Cancelled);
+        Assert.Equal(seeded.AcceptedWrites, after - before);
+    }
+
+    [Fact]
+    public async Task A_stream_that_is_delivered_again_from_its_beginning_changes_nothing()
+    {
+        for (var order = 0; order < 20; order++)
+        {
+            var orderId = await pipeline.CreateOrderAsync(Cancelled);
+            await pipeline.ChangeStatusAsync(orderId, "approved", version: 1, Cancelled);
+        }
+
+        await pipeline.AwaitEqualAsync(Cancelled);
+        var before = await pipeline.DigestOfWarehouseAsync(Cancelled);
+        var files = await pipeline.ScalarAsync<long>("select count(*) from load_ledger", Cancelled);
+
+        // Without its checkpoints the emulator starts at the trim horizon: every record comes again, in other batches.
+        await pipeline.Processes["lambda-emulator"].KillAsync();
+        pipeline.ForgetCheckpoints();
+        await pipeline.Processes["lambda-emulator"].StartAsync(Cancelled);
+
+        var marker = await pipeline.CreateOrderAsync(Cancelled);
+        await pipeline.AwaitEqualAsync(Cancelled);
+        Assert.True(await pipeline.ScalarAsync<long>("select count(*) from load_ledger", Cancelled) > files, "The second delivery made no file.");
+        Assert.Equal(before, await pipeline.DigestOfWarehouseAsync(Cancelled, except: marker));
+    }
+
+    [Fact]
+    public async Task A_record_that_cannot_be_decoded_is_quarantined_whole_and_stops_no_other_order()
+    {
+        var poison = $"poison-{Guid.NewGuid():N}";
+        await pipeline.DynamoDb.PutItemAsync(
+            Names.Table,
+            new Dictionary<string, AttributeValue>
+            {
+                ["order_id"] = new() { S = poison },
+                ["version"] = new() { N = "1" },
+                ["total_amount"] = new() { S = "a lot" },
+            },
+            Cancelled);
+        var healthy = await pipeline.CreateOrderAsync(Cancelled);
+
+        await Eventually.TrueAsync(
+            async () => await pipeline.ScalarAsync<long>("select count(*) from orders where order_id = $1", Cancelled, healthy) == 1,
+            PipelineFixture.FreshnessDeadline,
+            () => "the order behind the poison record is loaded",
+            Cancelled);
+
+        var quarantined = (await pipeline.ReadObjectsAsync(Names.QuarantinePrefix, Cancelled)).Values.Single(text => text.Contains(poison, StringComparison.Ordinal));
+        Assert.Contains("total_amount", quarantined, StringComparison.Ordinal);
+        Assert.Contains("a lot", quarantined, StringComparison.Ordinal);
+        Assert.Equal(0, await pipeline.ScalarAsync<long>("select count(*) from order_changes where order_id = $1", Cancelled, poison));
+
+        // The tests that follow compare the whole table with the whole warehouse.
+        await pipeline.DynamoDb.DeleteItemAsync(Names.Table, new Dictionary<string, AttributeValue> { ["order_id"] = new() { S = poison } }, Cancelled);
+    }
+}
