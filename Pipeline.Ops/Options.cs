@@ -6,6 +6,8 @@ namespace Pipeline.Ops;
 /// <summary>What several commands' options need.</summary>
 internal static class Options
 {
+    public const string WarehouseSetting = "ConnectionStrings__warehouse";
+
     // Without a default the description says what happens.
     public static Option<Uri?> Address(string name, string description, string? byDefault) => new(name)
     {
@@ -28,6 +30,12 @@ internal static class Options
     /// <summary>An environment variable; an empty one is none.</summary>
     public static string? Setting(string name) =>
         Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
+
+    public static Option<string?> Warehouse(string byDefault = "") => new("--warehouse")
+    {
+        Description = $"The warehouse's connection string. [default: {WarehouseSetting}, else that of the local AppHost{byDefault}]",
+        HelpName = "STRING",
+    };
 
     public static Option<bool> Json() => new("--json")
     {

@@ -12,8 +12,6 @@ namespace Pipeline.Ops.Status;
 /// <summary><c>status</c>: the command line around <see cref="StatusProbe"/>.</summary>
 internal static class StatusCommand
 {
-    private const string WarehouseSetting = "ConnectionStrings__warehouse";
-
     // For a request, of which there may be many: a local server that is up answers in milliseconds, and a person waits.
     private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(10);
 
@@ -37,11 +35,7 @@ internal static class StatusCommand
             Description = $"The pipeline's bucket. [default: {Names.Settings.BucketName}, else {LocalDefaults.Bucket}; with --aws it must be given]",
             HelpName = "NAME",
         };
-        var warehouse = new Option<string?>("--warehouse")
-        {
-            Description = $"The warehouse's connection string. [default: {WarehouseSetting}, else that of the local AppHost; with --aws it must be given]",
-            HelpName = "STRING",
-        };
+        var warehouse = Options.Warehouse("; with --aws it must be given");
         var json = Options.Json();
 
         var command = new Command(
@@ -76,7 +70,7 @@ internal static class StatusCommand
                 parsed.GetValue(table) ?? Options.Setting(Names.Settings.TableName) ?? Names.Table,
                 s3Client,
                 bucketName,
-                parsed.GetValue(warehouse) ?? Options.Setting(WarehouseSetting) ?? (onAws ? null : LocalDefaults.Warehouse()),
+                parsed.GetValue(warehouse) ?? Options.Setting(Options.WarehouseSetting) ?? (onAws ? null : LocalDefaults.Warehouse()),
                 emulatorClient);
 
             var report = await probe.AskAsync(cancellationToken);
