@@ -16,13 +16,13 @@ public static class ChangeFile
     public const string ContentType = "application/vnd.apache.parquet";
 
     /// <summary>
-    /// The largest file that is read, 256 MiB. A Lambda batch is at most 6 MB of JSON; a file far beyond that did
-    /// not come from this pipeline, and a reader has to hold all of it in memory.
+    /// The largest file that is read, 64 MiB. A Lambda batch is at most 6 MB of JSON, some hundred KB as a file; a
+    /// reader has to hold all of a file in memory.
     /// </summary>
-    public const long BytesMax = 256L << 20;
+    public const long BytesMax = 64L << 20;
 
-    /// <summary>The most that a file may unpack to, 1 GiB, so that a small file cannot fill the memory.</summary>
-    public const long UnpackedBytesMax = 1L << 30;
+    /// <summary>The most that a file may unpack to, 512 MiB, so that a small file cannot fill the memory.</summary>
+    public const long UnpackedBytesMax = 512L << 20;
 
     /// <summary>Rows and text (in characters) after which a row group is closed, whichever comes first.</summary>
     private const int GroupRowsMax = 50_000;

@@ -41,15 +41,15 @@ public sealed class Loader(
     /// <exception cref="WarehouseException">The warehouse is away; likewise.</exception>
     public async Task<bool> RunOnceAsync(CancellationToken cancellationToken)
     {
-        // 1. Discover. With too many files pending already, looking for more waits until some are loaded.
-        var sweeping = false;
+        // 1. Discover. With too many files pending already, looking for more waits until some are loaded; a sweep
+        //    through a large backlog leaves room for what is fresh.
         if (_pending.Count < _options.PendingMax)
         {
             Offer(await discovery.PollAsync(cancellationToken), isFresh: true);
-            var swept = await discovery.SweepAsync(cancellationToken);
-            Offer(swept ?? [], isFresh: false);
-            sweeping = swept is { Count: > 0 };
         }
+
+        var swept = _pending.Count < _options.PendingMax / 2 ? await discovery.SweepAsync(cancellationToken) : null;
+        Offer(swept ?? [], isFresh: false);
 
         // 2. Plan.
         var plan = LoadPlan.Next(_pending.Values, time.GetUtcNow(), _options.Limits);
@@ -64,7 +64,7 @@ public sealed class Loader(
         }
 
         Report();
-        return sweeping || plan.Count > 0;
+        return swept is not null || plan.Count > 0;
     }
 
     private void Offer(IEnumerable<ObjectInfo> files, bool isFresh)

@@ -28,7 +28,7 @@ public sealed class LoaderOptions
     /// <summary>Downloads at once.</summary>
     public int DownloadParallelism { get; set; } = 8;
 
-    /// <summary>Files known and not loaded that are kept in memory (about 0.5 KB each); beyond it looking for more waits.</summary>
+    /// <summary>Files known and not loaded that are kept in memory (about 0.5 KB each); beyond it looking for more waits, for a sweep at half of it.</summary>
     public int PendingMax { get; set; } = 20_000;
 
     /// <summary>First and longest pause before the next try, for a file that fails and for a store or warehouse that is away.</summary>
@@ -65,11 +65,11 @@ public sealed class LoaderOptionsValidator : IValidateOptions<LoaderOptions>
         Positive(nameof(options.FileRetryMax), options.FileRetryMax);
         Positive(nameof(options.OutageRetryMax), options.OutageRetryMax);
         Positive(nameof(options.StartupPatience), options.StartupPatience);
-        AtLeastOne(nameof(options.DownloadParallelism), options.DownloadParallelism);
-        AtLeastOne(nameof(options.PendingMax), options.PendingMax);
-        AtLeastOne("Limits:BytesMax", options.Limits.BytesMax);
-        AtLeastOne("Limits:FilesMax", options.Limits.FilesMax);
-        AtLeastOne("Limits:RowsMax", options.Limits.RowsMax);
+        AtLeast(1, nameof(options.DownloadParallelism), options.DownloadParallelism);
+        AtLeast(2, nameof(options.PendingMax), options.PendingMax);
+        AtLeast(1, "Limits:BytesMax", options.Limits.BytesMax);
+        AtLeast(1, "Limits:FilesMax", options.Limits.FilesMax);
+        AtLeast(1, "Limits:RowsMax", options.Limits.RowsMax);
         return errors.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(errors);
 
         void Positive(string setting, TimeSpan value)
@@ -80,11 +80,11 @@ public sealed class LoaderOptionsValidator : IValidateOptions<LoaderOptions>
             }
         }
 
-        void AtLeastOne(string setting, long value)
+        void AtLeast(long least, string setting, long value)
         {
-            if (value < 1)
+            if (value < least)
             {
-                errors.Add($"{LoaderOptions.Section}:{setting} is {value}. Set it to 1 or more.");
+                errors.Add($"{LoaderOptions.Section}:{setting} is {value}. Set it to {least} or more.");
             }
         }
     }

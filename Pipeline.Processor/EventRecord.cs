@@ -29,7 +29,7 @@ public static class EventRecord
             EventId = record.EventID,
             EventName = record.EventName,
             SequenceNumber = stream.SequenceNumber,
-            ChangedAt = ChangedAt(stream),
+            ChangedAt = ChangedAt(stream) ?? throw new UndecodableRecordException("the record has no ApproximateCreationDateTime"),
             OrderId = stream.Keys?.GetValueOrDefault("order_id")?.S,
             Image = (record.EventName == "REMOVE" ? stream.OldImage : stream.NewImage) is { } image ? ToJson(image) : default,
         };
@@ -38,14 +38,15 @@ public static class EventRecord
     /// <summary>Under the event's id, or where that is missing or unusable under the hash of the quarantined content.</summary>
     public static string QuarantineKey(DynamoDBEvent.DynamodbStreamRecord? record, ReadOnlyMemory<byte> content) =>
         ObjectKeys.Quarantine(
-            record?.Dynamodb is { } stream ? ChangedAt(stream) : DateTimeOffset.UnixEpoch,
+            record?.Dynamodb is { } stream && ChangedAt(stream) is { } changedAt ? changedAt : DateTimeOffset.UnixEpoch,
             record?.EventID is { Length: > 0 and <= EventIdMax } eventId
                 ? eventId
                 : $"no-event-id-{Convert.ToHexStringLower(XxHash128.Hash(content.Span))}");
 
-    /// <summary>The event gives epoch seconds, which the serializer reads as UTC.</summary>
-    private static DateTimeOffset ChangedAt(DynamoDBEvent.StreamRecord stream) =>
-        new(DateTime.SpecifyKind(stream.ApproximateCreationDateTime, DateTimeKind.Utc));
+    /// <summary>The event gives epoch seconds, which the serializer reads as UTC; null when it gives none.</summary>
+    private static DateTimeOffset? ChangedAt(DynamoDBEvent.StreamRecord stream) => stream.ApproximateCreationDateTime == default
+        ? null
+        : new DateTimeOffset(DateTime.SpecifyKind(stream.ApproximateCreationDateTime, DateTimeKind.Utc));
 
     private static ReadOnlyMemory<byte> ToJson(Dictionary<string, AttributeValue> image)
     {

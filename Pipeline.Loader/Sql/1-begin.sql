@@ -8,6 +8,11 @@ SET LOCAL lock_timeout = '60s';
 -- A loader that dies without closing its connection would hold the lock until TCP notices.
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 
+-- One loader with at most some hundred thousand rows in hand: sorts and hashes that stay in memory, and no compiling
+-- of queries, which takes longer than running them.
+SET LOCAL work_mem = '64MB';
+SET LOCAL jit = off;
+
 LOCK TABLE load_ledger IN SHARE ROW EXCLUSIVE MODE;
 
 -- Lives as long as the session and is empty after every transaction: a table of its own for each load would leave

@@ -72,6 +72,9 @@ WHERE place = 1
       OR coalesce(old_removal, '') <> coalesce(last_removal, '')
   );
 
+-- How many there are, so that the join below hashes these and not the changes with their documents.
+ANALYZE staged_winners;
+
 -- Every row of the source is better than what it replaces, so the merge itself needs no condition.
 MERGE INTO orders o
 USING (

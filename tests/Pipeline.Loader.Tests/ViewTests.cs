@@ -87,6 +87,26 @@ public class ViewTests(PostgresFixture postgres)
         Assert.Equal([$"o-1|1{new string('0', 40)}|-1.5|12345678901234567890123456789012345678"], await database.RowsAsync("SELECT * FROM order_payments"));
     }
 
+    [Fact]
+    public async Task Every_query_of_the_documentation_runs_and_every_column_it_names_exists()
+    {
+        await using var database = await LoadedAsync(Changes.Change("o-1", 1, 1, I));
+        var text = await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "warehouse.md"), TestContext.Current.CancellationToken);
+        var queries = text.Split("```sql\n").Skip(1)
+            .SelectMany(block => block.Split("```")[0].Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+            .Where(query => !query.Contains("read_parquet", StringComparison.Ordinal))
+            .ToList();
+
+        Assert.True(queries.Count >= 6);
+        foreach (var query in queries)
+        {
+            await database.ExecuteAsync(query);
+        }
+
+        var columns = await database.RowsAsync("SELECT DISTINCT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'schema_migrations'");
+        Assert.All(columns, column => Assert.Contains($"`{column}`", text, StringComparison.Ordinal));
+    }
+
     private async Task<NpgsqlDataSource> LoadedAsync(params Change[] changes)
     {
         var database = await postgres.CreateDatabaseAsync();

@@ -85,7 +85,7 @@ public class ChangeFileTests
     {
         using var huge = new HugeStream();
         var refused = await Assert.ThrowsAsync<InvalidDataException>(() => ChangeFile.ReadAsync(huge, Cancelled));
-        Assert.Contains("268435456", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("67108864", refused.Message, StringComparison.Ordinal);
     }
 
     [Fact]
