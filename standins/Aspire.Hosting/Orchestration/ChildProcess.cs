@@ -108,16 +108,24 @@ internal sealed partial class ChildProcess : IDisposable
     }
 
     /// <summary><see cref="StopAsync"/> for a process that an earlier AppHost started.</summary>
-    public static void StopForeign(Process process, TimeSpan grace)
+    public static void StopForeign(int id, TimeSpan grace)
     {
-        if (Signal(process.Id, SigTerm))
+        try
         {
-            process.WaitForExit(grace);
-            Signal(process.Id, SigKill);
+            using var process = Process.GetProcessById(id);
+            if (Signal(id, SigTerm))
+            {
+                process.WaitForExit(grace);
+                Signal(id, SigKill);
+            }
+            else
+            {
+                process.Kill(entireProcessTree: true);
+            }
         }
-        else
+        catch (ArgumentException)
         {
-            process.Kill(entireProcessTree: true);
+            // It has ended meanwhile.
         }
     }
 

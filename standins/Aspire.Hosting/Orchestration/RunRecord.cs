@@ -21,35 +21,27 @@ internal sealed class RunRecord(string file, ConsoleLog log)
     /// <exception cref="DistributedApplicationException">The AppHost that wrote the record still runs.</exception>
     public void StopLeftovers()
     {
-        foreach (var entry in File.Exists(file) ? JsonSerializer.Deserialize<Entry[]>(File.ReadAllText(file))! : [])
+        var recorded = File.Exists(file) ? JsonSerializer.Deserialize<Entry[]>(File.ReadAllText(file))! : [];
+        var alive = recorded.Where(entry => (StartTime(entry.Id) - entry.StartTime).Duration() < StartTimeTolerance).ToList();
+        if (alive.Find(entry => entry.Name == ConsoleLog.Own) is { } appHost)
         {
-            using var process = Find(entry.Id);
-            if (process is null || (StartTime(process) - entry.StartTime).Duration() > StartTimeTolerance)
-            {
-                continue;
-            }
-
-            if (entry.Name == ConsoleLog.Own)
-            {
-                throw new DistributedApplicationException(
-                    $"This AppHost already runs (process {entry.Id}, since {entry.StartTime.ToLocalTime():HH:mm:ss}). Stop it first: kill {entry.Id}");
-            }
-
-            log.Info($"{entry.Name} (process {entry.Id}) is left from an AppHost that was killed: stopping it.");
-            ChildProcess.StopForeign(process, LeftoverGrace);
+            throw new DistributedApplicationException(
+                $"This AppHost already runs (process {appHost.Id}, since {appHost.StartTime.ToLocalTime():HH:mm:ss}). Stop it first: kill {appHost.Id}");
         }
 
+        // All at once: each may take a while.
+        Parallel.ForEach(alive, entry =>
+        {
+            log.Info($"{entry.Name} (process {entry.Id}) is left from an AppHost that was killed: stopping it.");
+            ChildProcess.StopForeign(entry.Id, LeftoverGrace);
+        });
         File.Delete(file);
     }
 
     public void Add(string name, int id)
     {
-        // None: it has ended already, and there is nothing to remember.
-        using var process = Find(id);
-        if (process is not null)
-        {
-            Change(() => _children[id] = new Entry(name, id, StartTime(process)));
-        }
+        var startTime = StartTime(id);
+        Change(() => _children[id] = new Entry(name, id, startTime));
     }
 
     public void Remove(int id) => Change(() => _children.Remove(id));
@@ -65,36 +57,24 @@ internal sealed class RunRecord(string file, ConsoleLog log)
                 return;
             }
 
-            using var self = Process.GetCurrentProcess();
-            Entry[] all = [new(ConsoleLog.Own, self.Id, StartTime(self)), .. _children.Values];
+            Entry[] all = [new(ConsoleLog.Own, Environment.ProcessId, StartTime(Environment.ProcessId)), .. _children.Values];
             // Renamed into place: a SIGKILL in the middle of writing must not leave half a record.
             File.WriteAllText(file + ".new", JsonSerializer.Serialize(all));
             File.Move(file + ".new", file, overwrite: true);
         }
     }
 
-    private static Process? Find(int id)
+    /// <summary>The distant future when there is no such process or it is somebody else's: not the recorded one.</summary>
+    private static DateTime StartTime(int id)
     {
         try
         {
-            return Process.GetProcessById(id);
-        }
-        catch (ArgumentException)
-        {
-            return null;
-        }
-    }
-
-    /// <summary>Long ago for a process that has ended meanwhile or belongs to somebody else: never the recorded one.</summary>
-    private static DateTime StartTime(Process process)
-    {
-        try
-        {
+            using var process = Process.GetProcessById(id);
             return process.StartTime.ToUniversalTime();
         }
-        catch (Exception e) when (e is InvalidOperationException or Win32Exception)
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException or Win32Exception)
         {
-            return DateTime.MinValue;
+            return DateTime.MaxValue;
         }
     }
 
