@@ -41,7 +41,8 @@ public sealed partial class Emulator(
 
             _isProvisioned = true;
             telemetry.ObserveIteratorAge(IteratorAges);
-            await Task.WhenAll(mappings.Select(mapping => mapping.RunAsync(stoppingToken)));
+            using var ends = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
+            await Task.WhenAll(mappings.Select(mapping => RunAsync(mapping, ends)));
         }
         catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
         {
@@ -60,6 +61,20 @@ public sealed partial class Emulator(
 
             Environment.ExitCode = 1;
             lifetime.StopApplication();
+        }
+    }
+
+    /// <summary>A mapping that cannot go on ends the others: half an emulator would look like a whole one.</summary>
+    private static async Task RunAsync(EventSourceMapping mapping, CancellationTokenSource ends)
+    {
+        try
+        {
+            await mapping.RunAsync(ends.Token);
+        }
+        catch
+        {
+            await ends.CancelAsync();
+            throw;
         }
     }
 

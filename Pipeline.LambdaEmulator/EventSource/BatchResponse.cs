@@ -57,13 +57,12 @@ public static class BatchResponse
         {
             if (failure.ValueKind != JsonValueKind.Object
                 || !failure.TryGetProperty("itemIdentifier", out var identifier)
-                || identifier.ValueKind != JsonValueKind.String
-                || identifier.GetString() is not { Length: > 0 } sequenceNumber)
+                || identifier.ValueKind != JsonValueKind.String)
             {
                 return 0;
             }
 
-            reported.Add(sequenceNumber);
+            reported.Add(identifier.GetString()!);
         }
 
         var lowest = batch.Count;
@@ -75,6 +74,7 @@ public static class BatchResponse
             }
         }
 
+        // What is left was in no record, an empty identifier for example.
         return reported.Count > 0 ? 0 : lowest;
     }
 }

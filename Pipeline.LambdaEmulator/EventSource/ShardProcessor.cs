@@ -116,7 +116,8 @@ public sealed class ShardProcessor
     }
 
     /// <summary>The outcome of an invocation that <see cref="Next"/> asked for.</summary>
-    public void Complete(Batch batch, InvocationOutcome outcome, DateTimeOffset now)
+    /// <returns>How many records of the batch, from its first on, are processed; the others are tried again.</returns>
+    public int Complete(Batch batch, InvocationOutcome outcome, DateTimeOffset now)
     {
         var lane = Land(batch);
         switch (outcome)
@@ -126,31 +127,29 @@ public sealed class ShardProcessor
                 // records expire or exceed the maximum age. The retry attempts are not touched.
                 var throttles = batch.Throttles + 1;
                 lane.Retries.Push(batch.Slice(0, batch.Count, batch.FailedAttempts, now + Backoff.OfBatch(throttles), throttles));
-                break;
+                return 0;
 
             case InvocationOutcome.Failed:
                 batch.Invocations++;
                 batch.LastOutcome = outcome;
                 Fail(lane, batch, now);
-                break;
+                return 0;
 
             case InvocationOutcome.Answered answered:
                 batch.Invocations++;
                 batch.LastOutcome = outcome;
                 var succeeded = _settings.ReportBatchItemFailures ? BatchResponse.FirstFailed(answered.Response, batch) : batch.Count;
+                Finish(batch.Buffered[..succeeded]);
                 if (succeeded == 0)
                 {
                     Fail(lane, batch, now);
-                    break;
                 }
-
-                Finish(batch.Buffered[..succeeded]);
-                if (succeeded < batch.Count)
+                else if (succeeded < batch.Count)
                 {
                     RetryRest(lane, batch, succeeded, now);
                 }
 
-                break;
+                return succeeded;
 
             default:
                 throw new ArgumentOutOfRangeException(nameof(outcome), outcome, null);

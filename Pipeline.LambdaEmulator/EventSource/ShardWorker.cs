@@ -171,21 +171,22 @@ public sealed partial class ShardWorker(
 
     private void Complete(Batch batch, InvocationOutcome outcome)
     {
-        var before = _processor.Checkpoint;
-        _processor.Complete(batch, outcome, time.GetUtcNow());
+        var first = batch.First.SequenceNumber;
+        var last = batch.Last.SequenceNumber;
+        var succeeded = _processor.Complete(batch, outcome, time.GetUtcNow());
         switch (outcome)
         {
             case InvocationOutcome.Failed failed:
                 _lastError = $"{failed.ErrorType}: {failed.ErrorMessage}";
-                LogFailed(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, batch.Invocations, failed.ErrorType);
+                LogFailed(origin.ShardId, first, last, batch.Count, batch.Invocations, failed.ErrorType);
                 break;
             case InvocationOutcome.Throttled:
                 _lastError = "Throttled";
-                LogThrottled(origin.ShardId, batch.First.SequenceNumber, batch.Count);
+                LogThrottled(origin.ShardId, first, batch.Count);
                 break;
-            case InvocationOutcome.Answered when _processor.Checkpoint == before:
-                _lastError = "The function reported its first record as failed.";
-                LogReported(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, batch.Invocations);
+            case InvocationOutcome.Answered when succeeded < batch.Count:
+                _lastError = "The function reported records as failed.";
+                LogReported(origin.ShardId, first, last, batch.Count, succeeded, batch.Invocations);
                 break;
             default:
                 _lastError = null;
@@ -228,8 +229,8 @@ public sealed partial class ShardWorker(
     [LoggerMessage(LogLevel.Warning, "{ShardId}: {Count} records from {First} to {Last} failed ({ErrorType}, invocation {Invocations}) and are tried again")]
     private partial void LogFailed(string shardId, string first, string last, int count, int invocations, string errorType);
 
-    [LoggerMessage(LogLevel.Warning, "{ShardId}: of {Count} records from {First} to {Last} the function reported the first as failed (invocation {Invocations}); they are tried again")]
-    private partial void LogReported(string shardId, string first, string last, int count, int invocations);
+    [LoggerMessage(LogLevel.Warning, "{ShardId}: of {Count} records from {First} to {Last} the first {Succeeded} are processed (invocation {Invocations}), the others were reported as failed and are tried again")]
+    private partial void LogReported(string shardId, string first, string last, int count, int succeeded, int invocations);
 
     [LoggerMessage(LogLevel.Warning, "{ShardId}: the invocation with {Count} records from {First} was throttled and is tried again")]
     private partial void LogThrottled(string shardId, string first, int count);

@@ -65,7 +65,7 @@ public sealed class Invocation(EventPayload payload, ActivityContext trace)
 
     public Guid RequestId { get; } = Guid.NewGuid();
 
-    public EventPayload Payload { get; } = payload;
+    public EventPayload Payload { get; private set; } = payload;
 
     public Task<InvocationOutcome> Outcome => _outcome.Task;
 
@@ -77,6 +77,15 @@ public sealed class Invocation(EventPayload payload, ActivityContext trace)
 
     /// <summary>False when it has an outcome already: the first one stands.</summary>
     public bool TryComplete(InvocationOutcome outcome) => _outcome.TrySetResult(outcome);
+
+    /// <summary>Its caller does not wait any more. It may lie in a queue for long, so its event is let go.</summary>
+    public void Abandon()
+    {
+        if (_outcome.TrySetCanceled())
+        {
+            Payload = EventPayload.Of(ReadOnlyMemory<byte>.Empty);
+        }
+    }
 
     private static string XRayHeader(ActivityContext trace)
     {

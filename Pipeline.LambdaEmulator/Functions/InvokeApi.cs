@@ -32,16 +32,14 @@ public static class InvokeApi
                 $"X-Amz-Invocation-Type is {type}; the emulator knows RequestResponse and DryRun.");
         }
 
-        using var body = new MemoryStream();
-        await context.Request.Body.CopyToAsync(body, context.RequestAborted);
-        if (body.Length > ShardProcessor.PayloadBytesMax)
+        var (payload, isTooLarge) = await PayloadBody.ReadAsync(context);
+        if (isTooLarge)
         {
             return Refuse(context, StatusCodes.Status413PayloadTooLarge, "RequestTooLargeException",
-                $"{body.Length} byte payload is too large for the RequestResponse invocation type (limit {ShardProcessor.PayloadBytesMax} bytes)");
+                $"The payload is too large for the RequestResponse invocation type (limit {ShardProcessor.PayloadBytesMax} bytes)");
         }
 
-        var payload = body.Length > 0 ? body.ToArray() : "null"u8.ToArray();
-        var outcome = await found.InvokeAsync(EventPayload.Of(payload), context.RequestAborted);
+        var outcome = await found.InvokeAsync(EventPayload.Of(payload.Length > 0 ? payload : "null"u8.ToArray()), context.RequestAborted);
         context.Response.Headers["X-Amz-Executed-Version"] = "$LATEST";
         switch (outcome)
         {

@@ -58,8 +58,7 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
             }
             finally
             {
-                // Cancelled: whoever takes it from the queue sees that nobody waits for it.
-                invocation.TryComplete(new InvocationOutcome.Throttled());
+                invocation.Abandon();
             }
         }
         finally

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
@@ -71,7 +70,7 @@ public static class RuntimeApi
     private static async Task<IResult> RespondAsync(HttpContext context, string requestId)
     {
         var function = context.Features.GetRequiredFeature<LambdaFunction>();
-        var (body, isTooLarge) = await ReadAsync(context);
+        var (body, isTooLarge) = await PayloadBody.ReadAsync(context);
         if (isTooLarge)
         {
             var message = $"Response payload size exceeded maximum allowed payload size ({ShardProcessor.PayloadBytesMax} bytes).";
@@ -86,13 +85,13 @@ public static class RuntimeApi
     private static async Task<IResult> FailAsync(HttpContext context, string requestId)
     {
         var function = context.Features.GetRequiredFeature<LambdaFunction>();
-        var (body, _) = await ReadAsync(context);
+        var (body, _) = await PayloadBody.ReadAsync(context);
         return Complete(function, requestId, ErrorOf(context, body)) ? Accepted() : InvalidRequestId();
     }
 
     private static async Task<IResult> InitErrorAsync(HttpContext context)
     {
-        var (body, _) = await ReadAsync(context);
+        var (body, _) = await PayloadBody.ReadAsync(context);
         context.Features.GetRequiredFeature<LambdaFunction>().ReportInitError(ErrorOf(context, body));
         return Accepted();
     }
@@ -105,32 +104,6 @@ public static class RuntimeApi
     /// <summary>Also the answer to an environment that comes too late: its invocation has timed out.</summary>
     private static JsonHttpResult<Error> InvalidRequestId() =>
         TypedResults.Json(new Error("Invalid request ID", "InvalidRequestID"), statusCode: StatusCodes.Status400BadRequest);
-
-    /// <summary>Reads at most the payload limit; what is beyond it is read and dropped, so that the sender hears the refusal.</summary>
-    private static async Task<(ReadOnlyMemory<byte> Body, bool IsTooLarge)> ReadAsync(HttpContext context)
-    {
-        var body = new ArrayBufferWriter<byte>((int)Math.Min(context.Request.ContentLength ?? 256, ShardProcessor.PayloadBytesMax) + 1);
-        var reader = context.Request.BodyReader;
-        var isTooLarge = false;
-        while (true)
-        {
-            var read = await reader.ReadAsync(context.RequestAborted);
-            foreach (var piece in read.Buffer)
-            {
-                isTooLarge |= body.WrittenCount + piece.Length > ShardProcessor.PayloadBytesMax;
-                if (!isTooLarge)
-                {
-                    body.Write(piece.Span);
-                }
-            }
-
-            reader.AdvanceTo(read.Buffer.End);
-            if (read.IsCompleted)
-            {
-                return (body.WrittenMemory, isTooLarge);
-            }
-        }
-    }
 
     private static InvocationOutcome.Failed ErrorOf(HttpContext context, ReadOnlyMemory<byte> body)
     {

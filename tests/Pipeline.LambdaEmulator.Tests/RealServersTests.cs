@@ -53,6 +53,24 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
     }
 
     [Fact]
+    public async Task A_state_folder_in_use_and_a_corrupt_checkpoint_end_the_emulator_with_the_reason()
+    {
+        await using (var first = Emulator("queue"))
+        {
+            await first.StartAsync();
+            await using var second = Emulator("queue");
+            Assert.Equal(1, await second.RunAsync());
+            Assert.Contains("is used by another emulator", second.Output, StringComparison.Ordinal);
+        }
+
+        var checkpoint = Assert.Single(Directory.GetFiles(Path.Combine(_folder, "state"), "*.json"));
+        await File.WriteAllTextAsync(checkpoint, "{", TestContext.Current.CancellationToken);
+        await using var third = Emulator("queue");
+        Assert.Equal(1, await third.RunAsync());
+        Assert.Contains($"The checkpoint file {checkpoint} cannot be used", third.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Every_kind_of_change_arrives_with_its_images_and_a_poison_record_is_reported()
     {
         var queue = $"queue-{Guid.NewGuid():N}";
@@ -111,7 +129,7 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
     public async Task Killing_the_emulator_under_load_skips_nothing()
     {
         // PIPELINE_KILLS: for a long run by hand.
-        var kills = int.Parse(Environment.GetEnvironmentVariable("PIPELINE_KILLS") ?? "4", CultureInfo.InvariantCulture);
+        var kills = int.Parse(Environment.GetEnvironmentVariable("PIPELINE_KILLS") ?? "3", CultureInfo.InvariantCulture);
         var random = new Random(20261124);
         await using var emulator = Emulator("queue");
         await emulator.StartAsync();
