@@ -12,8 +12,9 @@ internal enum PlatformName
 /// <summary>The command line.</summary>
 /// <param name="Platform">Null: the AppHost picks one.</param>
 /// <param name="Fresh">Start without the data of former runs.</param>
+/// <param name="Dashboard">Show the Aspire dashboard.</param>
 /// <param name="HostArguments">Configuration for the application's builder.</param>
-internal sealed record AppHostOptions(PlatformName? Platform, bool Fresh, string[] HostArguments)
+internal sealed record AppHostOptions(PlatformName? Platform, bool Fresh, bool Dashboard, string[] HostArguments)
 {
     /// <returns>Null when there is nothing to run: help was asked for, or an argument is wrong.</returns>
     public static AppHostOptions? Parse(string[] args, out int exitCode)
@@ -50,6 +51,7 @@ internal sealed record AppHostOptions(PlatformName? Platform, bool Fresh, string
             options = new AppHostOptions(
                 result.GetValue(platform),
                 result.GetValue(fresh),
+                result.GetValue(dashboard),
                 [.. result.UnmatchedTokens, $"--Dashboard={result.GetValue(dashboard)}"]);
             return 0;
         });

@@ -17,7 +17,7 @@ internal sealed partial record Platform
     // What LocalStack takes for the account 000000000000.
     private const string LocalStackKey = "test";
 
-    static partial void SupportsLocalStack(ref bool supported) => supported = true;
+    static partial void IsOfficialSet(ref bool isOfficial) => isOfficial = true;
 
     static partial void AddLocalStack(IDistributedApplicationBuilder builder, string template, string dataDirectory, ref Platform? platform)
     {

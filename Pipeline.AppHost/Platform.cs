@@ -42,8 +42,16 @@ internal sealed partial record Platform
             throw new DistributedApplicationException($"{template} does not exist. `dotnet build Pipeline.Cdk` writes it.");
         }
 
+        // The one thing that the sets differ in here: the official packages can start containers, and a dashboard.
+        var isOfficialSet = false;
+        IsOfficialSet(ref isOfficialSet);
+        if (options.Dashboard && isOfficialSet)
+        {
+            Console.WriteLine("--dashboard changes nothing here: the official Aspire packages bring the dashboard by themselves.");
+        }
+
         Platform? platform = null;
-        switch (options.Platform ?? Pick())
+        switch (options.Platform ?? (isOfficialSet && DockerAnswers() ? PlatformName.LocalStack : PlatformName.Native))
         {
             case PlatformName.Native:
                 return NativePlatform.Add(builder, template, Path.Combine(artifacts, "native"), options.Fresh);
@@ -80,13 +88,6 @@ internal sealed partial record Platform
             : port;
     }
 
-    private static PlatformName Pick()
-    {
-        var hasLocalStack = false;
-        SupportsLocalStack(ref hasLocalStack);
-        return hasLocalStack && DockerAnswers() ? PlatformName.LocalStack : PlatformName.Native;
-    }
-
     private static bool DockerAnswers()
     {
         try
@@ -111,7 +112,7 @@ internal sealed partial record Platform
         }
     }
 
-    static partial void SupportsLocalStack(ref bool supported);
+    static partial void IsOfficialSet(ref bool isOfficial);
 
     static partial void AddLocalStack(IDistributedApplicationBuilder builder, string template, string dataDirectory, ref Platform? platform);
 }

@@ -88,8 +88,10 @@ internal static partial class Prerequisites
 
     private static string Executable(string tool) => OperatingSystem.IsWindows() ? tool + ".exe" : tool;
 
+    // A symbolic link that points nowhere exists, too.
     private static string? OnlyIfExecutable(string file) =>
-        File.Exists(file) && (OperatingSystem.IsWindows() || (File.GetUnixFileMode(file) & UnixFileMode.UserExecute) != 0) ? file : null;
+        File.Exists(file) && File.ResolveLinkTarget(file, returnFinalTarget: true) is not { Exists: false }
+        && (OperatingSystem.IsWindows() || (File.GetUnixFileMode(file) & UnixFileMode.UserExecute) != 0) ? file : null;
 
     /// <returns>The major version that the tool names, or null when it does not run.</returns>
     private static int? MajorVersion(string tool, string argument, Regex pattern)
