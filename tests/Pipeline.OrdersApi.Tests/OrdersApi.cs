@@ -32,6 +32,9 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>Gets all that the API logs, of every level.</summary>
+    public ILoggerProvider? Logs { get; init; }
+
     public async ValueTask InitializeAsync()
     {
         await Table.CreateTableAsync(new CreateTableRequest
@@ -53,7 +56,14 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 
         _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => host
             .UseSetting("Pipeline:TableName", TableName)
-            .ConfigureLogging(logging => logging.ClearProviders())
+            .ConfigureLogging(logging =>
+            {
+                logging.ClearProviders();
+                if (Logs is not null)
+                {
+                    logging.AddProvider(Logs).AddFilter(null, LogLevel.Trace);
+                }
+            })
             .ConfigureTestServices(services =>
             {
                 services.Replace(ServiceDescriptor.Singleton(Time));

@@ -1,0 +1,103 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using Microsoft.Extensions.Logging;
+
+namespace Pipeline.OrdersApi.Tests;
+
+public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
+{
+    private readonly Lines _lines = new();
+    private OrdersApi _api = null!;
+
+    public ValueTask InitializeAsync() => (_api = new OrdersApi(database) { Logs = _lines }).InitializeAsync();
+
+    public async ValueTask DisposeAsync()
+    {
+        await _api.DisposeAsync();
+        _lines.Dispose();
+    }
+
+    [Fact]
+    public async Task The_logs_name_orders_and_versions_and_nobody()
+    {
+        string[] personal = ["João da Silva 😀", "joao@example.org", "123.456.789-09", "São Paulo"];
+        var orderId = await _api.CreatedAsync();
+        await _api.ChangeStatusAsync(orderId, "approved", "\"1\"");
+        var bad = OrdersApi.SampleOrder("bad");
+        bad["currency"] = "ZZZ";
+        await _api.CreateAsync(bad);
+        await _api.SendAsync(HttpMethod.Get, "/orders?customer_id=customer-1");
+        _api.Network.OnCall = (_, _) => throw new HttpRequestException("Connection refused");
+        await _api.CreateAsync(OrdersApi.SampleOrder());
+        _api.Network.OnCall = null;
+        // An item that cannot be read as an order, with a name in it: an error with all that the framework logs of it.
+        await _api.PutItemAsync(new() { ["order_id"] = new("foreign"), ["customer"] = new() { M = new() { ["name"] = new("João da Silva 😀") } } });
+        Assert.Equal(HttpStatusCode.InternalServerError, (await _api.GetAsync("foreign")).Status);
+
+        var log = string.Join('\n', _lines.Written);
+        Assert.Contains($"Order {orderId} created at version 1", log, StringComparison.Ordinal);
+        Assert.Contains($"Order {orderId} approved at version 2", log, StringComparison.Ordinal);
+        Assert.Contains("503", log, StringComparison.Ordinal);
+        Assert.Contains("JsonException", log, StringComparison.Ordinal);
+        Assert.All(personal, secret => Assert.DoesNotContain(secret, log, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_request_is_one_trace_down_to_the_call_of_the_table_and_health_makes_none()
+    {
+        var spans = new ConcurrentQueue<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name is "Microsoft.AspNetCore" or "System.Net.Http",
+            ActivityStopped = spans.Enqueue,
+        };
+        ActivitySource.AddActivityListener(listener);
+        using var caller = new Activity("the caller").SetIdFormat(ActivityIdFormat.W3C);
+        caller.ActivityTraceFlags = ActivityTraceFlags.Recorded;
+        caller.Start();
+
+        var created = await _api.CreateAsync(OrdersApi.SampleOrder());
+        await _api.SendAsync(HttpMethod.Get, "/health");
+
+        // The server's span ends after the answer has left: it is waited for.
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        deadline.CancelAfter(TimeSpan.FromSeconds(10));
+        while (!spans.Any(span => Is(span, "POST /orders")))
+        {
+            Assert.False(deadline.IsCancellationRequested, string.Join(", ", spans.Select(span => $"{span.Source.Name} {span.DisplayName}")));
+            await Task.Delay(10, CancellationToken.None);
+        }
+
+        var request = Assert.Single(spans, span => Is(span, "POST /orders"));
+        var call = Assert.Single(spans, span => Is(span, "DynamoDB.PutItem"));
+        Assert.Equal(request.SpanId, call.ParentSpanId);
+        Assert.Equal(created.Json["trace_parent"]!.GetValue<string>(), request.Id);
+        Assert.DoesNotContain(spans, span => span.Recorded && Is(span, "GET /health"));
+
+        bool Is(Activity span, string name) => span.TraceId == caller.TraceId && span.DisplayName.TrimEnd('/') == name;
+    }
+
+    private sealed class Lines : ILoggerProvider, ILogger
+    {
+        public ConcurrentQueue<string> Written { get; } = new();
+
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull
+        {
+            Written.Enqueue($"{state}");
+            return null;
+        }
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            Written.Enqueue($"{formatter(state, exception)} {exception}");
+
+        public void Dispose()
+        {
+        }
+    }
+}
