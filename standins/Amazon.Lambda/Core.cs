@@ -24,27 +24,9 @@ public interface ILambdaContext
     ILambdaSerializer Serializer => null;
 }
 
-public interface IClientContext
-{
-    IDictionary<string, string> Environment { get; }
-    IClientApplication Client { get; }
-    IDictionary<string, string> Custom { get; }
-}
+public interface IClientContext;
 
-public interface IClientApplication
-{
-    string AppPackageName { get; }
-    string AppTitle { get; }
-    string AppVersionCode { get; }
-    string AppVersionName { get; }
-    string InstallationId { get; }
-}
-
-public interface ICognitoIdentity
-{
-    string IdentityId { get; }
-    string IdentityPoolId { get; }
-}
+public interface ICognitoIdentity;
 
 public interface ILambdaSerializer
 {
@@ -68,12 +50,9 @@ public interface ILambdaLogger
     void LogLine(string message);
     void Log(string level, string message) => LogLine(message);
     void Log(LogLevel level, string message) => Log(level.ToString(), message);
-    void LogTrace(string message) => Log(LogLevel.Trace, message);
-    void LogDebug(string message) => Log(LogLevel.Debug, message);
     void LogInformation(string message) => Log(LogLevel.Information, message);
     void LogWarning(string message) => Log(LogLevel.Warning, message);
     void LogError(string message) => Log(LogLevel.Error, message);
-    void LogCritical(string message) => Log(LogLevel.Critical, message);
     void Log(string level, string message, params object[] args) => Log(level, LogTemplate.Fill(message, args));
 
     void Log(string level, Exception exception, string message, params object[] args) =>
@@ -81,18 +60,12 @@ public interface ILambdaLogger
 
     void Log(LogLevel level, string message, params object[] args) => Log(level.ToString(), message, args);
     void Log(LogLevel level, Exception exception, string message, params object[] args) => Log(level.ToString(), exception, message, args);
-    void LogTrace(string message, params object[] args) => Log(LogLevel.Trace, message, args);
-    void LogTrace(Exception exception, string message, params object[] args) => Log(LogLevel.Trace, exception, message, args);
-    void LogDebug(string message, params object[] args) => Log(LogLevel.Debug, message, args);
-    void LogDebug(Exception exception, string message, params object[] args) => Log(LogLevel.Debug, exception, message, args);
     void LogInformation(string message, params object[] args) => Log(LogLevel.Information, message, args);
     void LogInformation(Exception exception, string message, params object[] args) => Log(LogLevel.Information, exception, message, args);
     void LogWarning(string message, params object[] args) => Log(LogLevel.Warning, message, args);
     void LogWarning(Exception exception, string message, params object[] args) => Log(LogLevel.Warning, exception, message, args);
     void LogError(string message, params object[] args) => Log(LogLevel.Error, message, args);
     void LogError(Exception exception, string message, params object[] args) => Log(LogLevel.Error, exception, message, args);
-    void LogCritical(string message, params object[] args) => Log(LogLevel.Critical, message, args);
-    void LogCritical(Exception exception, string message, params object[] args) => Log(LogLevel.Critical, exception, message, args);
 }
 
 /// <summary>The static logger: writes to standard output, which is a function's log.</summary>

@@ -10,13 +10,7 @@ namespace Amazon.Lambda.Serialization.SystemTextJson;
 
 public abstract class AbstractLambdaJsonSerializer
 {
-    protected AbstractLambdaJsonSerializer(Action<JsonWriterOptions> jsonWriterCustomizer)
-    {
-        WriterOptions = new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-        jsonWriterCustomizer?.Invoke(WriterOptions);
-    }
-
-    protected JsonWriterOptions WriterOptions { get; }
+    protected JsonWriterOptions WriterOptions { get; } = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <exception cref="JsonSerializerException">The response cannot be written as JSON.</exception>
     public void Serialize<T>(T response, Stream responseStream)
@@ -52,7 +46,6 @@ public abstract class AbstractLambdaJsonSerializer
     {
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         PropertyNameCaseInsensitive = true,
-        PropertyNamingPolicy = new AwsNamingPolicy(),
         Converters = { new DateTimeConverter(), new MemoryStreamConverter() },
     };
 
@@ -64,22 +57,7 @@ public abstract class AbstractLambdaJsonSerializer
 [RequiresUnreferencedCode("Use SourceGeneratorLambdaJsonSerializer in trimmed functions.")]
 public class DefaultLambdaJsonSerializer : AbstractLambdaJsonSerializer, ILambdaSerializer
 {
-    public DefaultLambdaJsonSerializer()
-        : this(null, null)
-    {
-    }
-
-    public DefaultLambdaJsonSerializer(Action<JsonSerializerOptions> customizer)
-        : this(customizer, null)
-    {
-    }
-
-    public DefaultLambdaJsonSerializer(Action<JsonSerializerOptions> customizer, Action<JsonWriterOptions> jsonWriterCustomizer)
-        : base(jsonWriterCustomizer)
-    {
-        SerializerOptions = CreateDefaultJsonSerializationOptions();
-        customizer?.Invoke(SerializerOptions);
-    }
+    public DefaultLambdaJsonSerializer() => SerializerOptions = CreateDefaultJsonSerializationOptions();
 
     protected JsonSerializerOptions SerializerOptions { get; }
 
@@ -99,18 +77,7 @@ public class SourceGeneratorLambdaJsonSerializer<[DynamicallyAccessedMembers(Dyn
 {
     private readonly TSGContext _context;
 
-    public SourceGeneratorLambdaJsonSerializer()
-        : this(null, null)
-    {
-    }
-
-    public SourceGeneratorLambdaJsonSerializer(Action<JsonSerializerOptions> customizer)
-        : this(customizer, null)
-    {
-    }
-
-    public SourceGeneratorLambdaJsonSerializer(Action<JsonSerializerOptions> customizer, Action<JsonWriterOptions> jsonWriterCustomizer)
-        : base(jsonWriterCustomizer)
+    public SourceGeneratorLambdaJsonSerializer(Action<JsonSerializerOptions> customizer = null)
     {
         SerializerOptions = CreateDefaultJsonSerializationOptions();
         customizer?.Invoke(SerializerOptions);
@@ -142,28 +109,6 @@ public class JsonSerializerException : Exception
         : base(message, exception)
     {
     }
-}
-
-/// <summary>Names as they are in C#, but for two that are not C# names.</summary>
-public class AwsNamingPolicy : JsonNamingPolicy
-{
-    private readonly JsonNamingPolicy _fallback;
-
-    public AwsNamingPolicy()
-    {
-    }
-
-    public AwsNamingPolicy(JsonNamingPolicy fallbackNamingPolicy)
-    {
-        _fallback = fallbackNamingPolicy;
-    }
-
-    public override string ConvertName(string name) => name switch
-    {
-        "XAmzId2" => "x-amz-id-2",
-        "XAmzRequestId" => "x-amz-request-id",
-        _ => _fallback?.ConvertName(name) ?? name,
-    };
 }
 
 /// <summary>Reads epoch seconds (whole or with a fraction), epoch milliseconds where seconds would lie after the year 5000, and ISO 8601.</summary>

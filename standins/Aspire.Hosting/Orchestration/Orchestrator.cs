@@ -1,3 +1,4 @@
+using System.Data.Common;
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
@@ -199,7 +200,10 @@ internal sealed class Orchestrator
 
         foreach (var connection in ConnectionStrings)
         {
-            Line(connection.Name, await connection.ConnectionStringExpression.GetValueAsync(cancellationToken));
+            // A console is read by others, too: all but the password.
+            var shown = new DbConnectionStringBuilder { ConnectionString = await connection.ConnectionStringExpression.GetValueAsync(cancellationToken) };
+            shown.Remove("Password");
+            Line(connection.Name, shown.ConnectionString);
         }
 
         Line("resources", $"{ControlUrl}/resources   (POST …/NAME/start, stop, restart)");
