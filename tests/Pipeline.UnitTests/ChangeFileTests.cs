@@ -8,7 +8,7 @@ namespace Pipeline.UnitTests;
 
 public class ChangeFileTests
 {
-    private static CancellationToken Cancelled => Xunit.TestContext.Current.CancellationToken;
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
     [Fact]
     public async Task Whatever_is_written_is_read_back_and_the_bytes_are_always_the_same() =>

@@ -32,7 +32,7 @@ public class GoldenTests
         var objects = new MemoryObjects();
 
         var response = await new ProcessOrders(objects, TimeProvider.System)
-            .HandleAsync(EntryPoint.Serializer.Deserialize<DynamoDBEvent>(payload), new TestContext());
+            .HandleAsync(EntryPoint.Serializer.Deserialize<DynamoDBEvent>(payload), new FakeInvocation());
 
         Assert.Empty(response.BatchItemFailures);
         var actual = new JsonObject
@@ -48,7 +48,7 @@ public class GoldenTests
         Assert.Equal(golden["expected"]!.ToJsonString(Readable), actual.ToJsonString(Readable));
     }
 
-    private static CancellationToken Cancelled => Xunit.TestContext.Current.CancellationToken;
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
     private static async Task<JsonArray> RowsAsync(byte[] file)
     {

@@ -12,7 +12,7 @@ public class ProcessOrdersTests
     private const string PersonalData = "ana@example.com";
 
     private readonly MemoryObjects _objects = new();
-    private readonly TestContext _context = new();
+    private readonly FakeInvocation _context = new();
 
     [Fact]
     public async Task An_empty_event_is_acknowledged_and_writes_nothing()
@@ -99,7 +99,7 @@ public class ProcessOrdersTests
             putStarted.SetResult();
             return Task.Delay(Timeout.Infinite, cancellationToken);
         };
-        var context = new TestContext { RemainingTime = TimeSpan.FromSeconds(30) };
+        var context = new FakeInvocation { RemainingTime = TimeSpan.FromSeconds(30) };
 
         var handling = new ProcessOrders(_objects, time).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
         await putStarted.Task;
@@ -114,7 +114,7 @@ public class ProcessOrdersTests
     public async Task Without_time_left_nothing_is_acknowledged()
     {
         _objects.Before = (_, cancellationToken) => Task.FromCanceled(cancellationToken);
-        var context = new TestContext { RemainingTime = TimeSpan.FromSeconds(-1) };
+        var context = new FakeInvocation { RemainingTime = TimeSpan.FromSeconds(-1) };
 
         var response = await new ProcessOrders(_objects, TimeProvider.System).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
 
@@ -217,7 +217,7 @@ public class ProcessOrdersTests
     {
         var file = Assert.Single(_objects.Stored, o => o.Key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal));
         using var stream = new MemoryStream(file.Value);
-        return await ChangeFile.ReadAsync(stream, Xunit.TestContext.Current.CancellationToken);
+        return await ChangeFile.ReadAsync(stream, TestContext.Current.CancellationToken);
     }
 
     private static string Sequence(int n) => $"10000000000000000{n:D4}";
