@@ -19,6 +19,7 @@ public class ConvergenceTests(PostgresFixture postgres)
         ("created_again_and_changed", [(I, 1), (M, 2), (M, 3), (R, 3), (I, 1), (M, 2)]),
         ("three_lives", [(I, 1), (M, 2), (R, 2), (I, 1), (R, 1), (I, 1)]),
         ("removed_three_times", [(I, 1), (R, 1), (I, 1), (R, 1), (I, 1), (R, 1)]),
+        ("removed_again_at_a_greater_version", [(I, 1), (R, 1), (I, 1), (M, 2), (R, 2), (I, 1)]),
         ("no_versions", [(I, 0), (M, 0), (M, 0), (R, 0), (I, 0)]),
         ("versions_start_late", [(M, 0), (M, 0), (M, 1), (M, 2)]),
     ];
