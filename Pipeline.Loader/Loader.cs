@@ -97,18 +97,18 @@ public sealed class Loader(
                     return;
                 }
 
-                if (await objects.GetAsync(file.Key, ct) is not { } content)
-                {
-                    return;
-                }
-
                 try
                 {
+                    if (await objects.GetAsync(file.Key, ct) is not { } content)
+                    {
+                        return;
+                    }
+
                     using var stream = new MemoryStream(content.Bytes, writable: false);
                     var changes = await ChangeFile.ReadAsync(stream, ct);
                     read[i] = new ChangeObject(file with { ETag = content.ETag, Bytes = content.Bytes.Length }, changes);
                 }
-                catch (InvalidDataException e)
+                catch (Exception e) when (e is InvalidDataException or ObjectUnreadableException)
                 {
                     unreadable[i] = e.Message;
                 }

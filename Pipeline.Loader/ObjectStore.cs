@@ -22,12 +22,16 @@ public interface IObjectStore
     Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken);
 
     /// <summary>Null when there is no such object (any more).</summary>
+    /// <exception cref="ObjectUnreadableException">This one cannot be had, whatever the others do.</exception>
     /// <exception cref="ObjectStoreException">No answer.</exception>
     Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken);
 }
 
 /// <summary>The store is away or refuses: nothing is known, and the loader tries again later.</summary>
 public sealed class ObjectStoreException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>The store answers, and this object cannot be had: forbidden, archived, damaged or too large. Others can.</summary>
+public sealed class ObjectUnreadableException(string message, Exception? inner = null) : Exception(message, inner);
 
 /// <summary>The bucket through the AWS SDK, which retries and checksums on its own.</summary>
 public sealed class S3ObjectStore(IAmazonS3 s3, string bucket) : IObjectStore
@@ -57,19 +61,53 @@ public sealed class S3ObjectStore(IAmazonS3 s3, string bucket) : IObjectStore
         try
         {
             using var response = await s3.GetObjectAsync(bucket, key, cancellationToken);
+            if (response.ContentLength > Core.ChangeFile.BytesMax)
+            {
+                // The listing's size may be unknown, or that of an object that is overwritten since.
+                throw new ObjectUnreadableException($"the file has {response.ContentLength} bytes; at most {Core.ChangeFile.BytesMax} are read");
+            }
+
             using var content = new MemoryStream((int)Math.Clamp(response.ContentLength, 0, Core.ChangeFile.BytesMax));
-            await response.ResponseStream.CopyToAsync(content, cancellationToken);
+            await CopyAsync(response.ResponseStream, content, cancellationToken);
             return new ObjectContent(Unquoted(response.ETag), content.ToArray());
         }
         catch (AmazonS3Exception e) when (e.StatusCode == HttpStatusCode.NotFound && e.ErrorCode == "NoSuchKey")
         {
             return null;
         }
+        catch (AmazonS3Exception e) when (IsAboutTheObject(e))
+        {
+            throw new ObjectUnreadableException($"the store refuses the file: {(int)e.StatusCode} {e.ErrorCode}: {e.Message}", e);
+        }
         catch (Exception e) when (IsStoreError(e, cancellationToken))
         {
             throw new ObjectStoreException($"Reading {key} in bucket {bucket} failed: {e.Message}", e);
         }
     }
+
+    private static async Task CopyAsync(Stream from, MemoryStream to, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await from.CopyToAsync(to, cancellationToken);
+        }
+        catch (AmazonClientException e)
+        {
+            // In the middle of a body the SDK itself only complains about a checksum; the network's errors are IOExceptions.
+            throw new ObjectUnreadableException($"the file is damaged: {e.Message}", e);
+        }
+    }
+
+    /// <summary>
+    /// A 4xx is about the one object, except for those about the moment, the caller or the bucket: with them nothing
+    /// can be read, and to count a failure for every file there is would help nobody. The codes are those of
+    /// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
+    /// </summary>
+    private static bool IsAboutTheObject(AmazonS3Exception e) =>
+        (int)e.StatusCode is >= 400 and < 500 and not (408 or 429)
+        && e.ErrorCode is not ("NoSuchBucket" or "RequestTimeout" or "RequestTimeTooSkewed" or "ExpiredToken" or "InvalidToken"
+            or "TokenRefreshRequired" or "InvalidAccessKeyId" or "SignatureDoesNotMatch" or "AccountProblem")
+        && e.ErrorCode?.Contains("Throttl", StringComparison.Ordinal) != true;
 
     private static string Unquoted(string etag) => etag.Trim('"');
 

@@ -209,6 +209,25 @@ public class DiscoveryTests
         Assert.Contains(Key(Harness.Start, 1), health.Description, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task An_object_that_cannot_be_had_is_recorded_and_stops_no_other()
+    {
+        using var harness = await IdleAsync();
+        var forbidden = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 1));
+        var other = await harness.Objects.PutAsync([Change()], Key(Harness.Start, 2));
+        harness.Objects.Forbidden.Add(forbidden);
+
+        await harness.DrainAsync();
+        Assert.Equal([other], Assert.Single(_warehouse.Loads));
+        Assert.Equal([forbidden], _warehouse.Failing);
+
+        harness.Objects.Forbidden.Clear();
+        harness.Time.Advance(TimeSpan.FromSeconds(1));
+        await harness.DrainAsync();
+        Assert.Equal([[other], [forbidden]], _warehouse.Loads);
+        Assert.Empty(_warehouse.Failing);
+    }
+
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
     /// <summary>A loader that has nothing to do: its first sweep is done.</summary>

@@ -55,6 +55,12 @@ internal sealed class MemoryObjects : IObjectStore
     private readonly SortedDictionary<string, (string ETag, byte[] Bytes)> _objects = new(StringComparer.Ordinal);
 
     public bool IsAway { get; set; }
+
+    /// <summary>The listing of this prefix fails, and no other.</summary>
+    public string? LostPrefix { get; set; }
+
+    /// <summary>Objects that are listed and cannot be had.</summary>
+    public HashSet<string> Forbidden { get; } = [];
     public List<(string Prefix, string? StartAfter)> Listings { get; } = [];
 
     public void Put(string key, byte[] bytes)
@@ -90,6 +96,11 @@ internal sealed class MemoryObjects : IObjectStore
         {
             Listings.Add((prefix, startAfter));
             Refuse();
+            if (prefix == LostPrefix)
+            {
+                throw new ObjectStoreException("500 Internal Error");
+            }
+
             var found = _objects
                 .Where(o => o.Key.StartsWith(prefix, StringComparison.Ordinal) && string.CompareOrdinal(o.Key, startAfter) > 0)
                 .Take(PageSize + 1)
@@ -104,6 +115,11 @@ internal sealed class MemoryObjects : IObjectStore
         lock (_lock)
         {
             Refuse();
+            if (Forbidden.Contains(key))
+            {
+                throw new ObjectUnreadableException("403 AccessDenied");
+            }
+
             return Task.FromResult(_objects.TryGetValue(key, out var found) ? new ObjectContent(found.ETag, found.Bytes) : null);
         }
     }

@@ -1,9 +1,12 @@
+using System.Net;
+using System.Text;
 using Amazon.Runtime;
 using Amazon.S3;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using Pipeline.Core;
 using Pipeline.NativeServers;
 
 namespace Pipeline.Loader.Tests;
@@ -94,6 +97,93 @@ public class WorkerTests(PostgresFixture postgres)
         await server.KillAsync();
         await Assert.ThrowsAsync<ObjectStoreException>(() => store.ListAsync("orders/changes/", null, Cancelled));
         await Assert.ThrowsAsync<ObjectStoreException>(() => store.GetAsync("orders/changes/00042", Cancelled));
+    }
+
+    [Theory]
+    [InlineData(403, "AccessDenied", true)]
+    [InlineData(403, "InvalidObjectState", true)]
+    [InlineData(400, "InvalidRequest", true)]
+    [InlineData(403, "ExpiredToken", false)]
+    [InlineData(404, "NoSuchBucket", false)]
+    [InlineData(400, "KMS.ThrottlingException", false)]
+    [InlineData(400, "RequestTimeout", false)]
+    [InlineData(429, "TooManyRequests", false)]
+    [InlineData(500, "InternalError", false)]
+    [InlineData(503, "SlowDown", false)]
+    public async Task A_refusal_of_one_object_is_told_apart_from_an_outage(int status, string code, bool isAboutTheObject)
+    {
+        using var s3 = Answering(() => new HttpResponseMessage((HttpStatusCode)status)
+        {
+            Content = new StringContent($"<Error><Code>{code}</Code><Message>no</Message></Error>", Encoding.UTF8, "application/xml"),
+        });
+
+        var error = await Assert.ThrowsAnyAsync<Exception>(() => new S3ObjectStore(s3, "bucket").GetAsync("key", Cancelled));
+
+        Assert.Equal(isAboutTheObject ? typeof(ObjectUnreadableException) : typeof(ObjectStoreException), error.GetType());
+    }
+
+    [Fact]
+    public async Task An_object_that_does_not_match_its_checksum_is_unreadable_and_no_outage()
+    {
+        using var s3 = Answering(() => new HttpResponseMessage(HttpStatusCode.OK)
+        {
+            Headers = { ETag = new($"\"{new string('0', 32)}-1\"") },
+            Content = new ByteArrayContent([1, 2, 3]) { Headers = { { "x-amz-checksum-crc32", "AAAAAA==" } } },
+        });
+
+        await Assert.ThrowsAsync<ObjectUnreadableException>(() => new S3ObjectStore(s3, "bucket").GetAsync("key", Cancelled));
+    }
+
+    [Fact]
+    public async Task An_object_that_is_too_large_is_refused_before_its_body_is_read()
+    {
+        using var s3 = Answering(() => new HttpResponseMessage(HttpStatusCode.OK)
+        {
+            Headers = { ETag = new($"\"{new string('0', 32)}-1\"") },
+            Content = new StreamContent(new UnreadStream()) { Headers = { ContentLength = ChangeFile.BytesMax + 1L } },
+        });
+
+        await Assert.ThrowsAsync<ObjectUnreadableException>(() => new S3ObjectStore(s3, "bucket").GetAsync("key", Cancelled));
+    }
+
+    /// <summary>S3 by the SDK, with the same answer to every request.</summary>
+    private static AmazonS3Client Answering(Func<HttpResponseMessage> answer) => new(
+        new BasicAWSCredentials("local", "local"),
+        new AmazonS3Config
+        {
+            ServiceURL = "http://s3.invalid",
+            AuthenticationRegion = "us-east-1",
+            MaxErrorRetry = 0,
+            HttpClientFactory = new CannedClients(answer),
+        });
+
+    private sealed class CannedClients(Func<HttpResponseMessage> answer) : HttpClientFactory
+    {
+        public override HttpClient CreateHttpClient(IClientConfig clientConfig) => new(new Handler(answer));
+
+        public override bool UseSDKHttpClientCaching(IClientConfig clientConfig) => false;
+
+        private sealed class Handler(Func<HttpResponseMessage> answer) : HttpMessageHandler
+        {
+            protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+            {
+                var response = answer();
+                response.RequestMessage = request;
+                return Task.FromResult(response);
+            }
+        }
+    }
+
+    /// <summary>A body that must not be read.</summary>
+    private sealed class UnreadStream : MemoryStream
+    {
+        public override int Read(byte[] buffer, int offset, int count) => throw new InvalidOperationException("The body is read.");
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            throw new InvalidOperationException("The body is read.");
+
+        public override Task CopyToAsync(Stream destination, int bufferSize, CancellationToken cancellationToken) =>
+            throw new InvalidOperationException("The body is read.");
     }
 
     private static LoadWorker Worker(Harness harness, NpgsqlDataSource database) => new(
