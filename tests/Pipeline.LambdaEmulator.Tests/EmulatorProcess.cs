@@ -7,7 +7,7 @@ using Pipeline.NativeServers;
 namespace Pipeline.LambdaEmulator.Tests;
 
 /// <summary>The emulator as it is used: a process with a command line and an environment, which can be killed.</summary>
-internal sealed class EmulatorProcess(LocalServers servers, string accessKey, string template, string stateFolder) : IAsyncDisposable
+internal sealed class EmulatorProcess(string dynamoDbUrl, string s3Url, string accessKey, string template, string stateFolder) : IAsyncDisposable
 {
     private readonly HttpClient _http = new() { Timeout = TimeSpan.FromSeconds(5) };
     private readonly StringBuilder _output = new();
@@ -77,9 +77,9 @@ internal sealed class EmulatorProcess(LocalServers servers, string accessKey, st
                 ["AWS_REGION"] = "us-east-1",
                 ["AWS_ACCESS_KEY_ID"] = accessKey,
                 ["AWS_SECRET_ACCESS_KEY"] = accessKey,
-                ["AWS_ENDPOINT_URL_DYNAMODB"] = servers.DynamoDbUrl,
-                ["AWS_ENDPOINT_URL_S3"] = servers.S3Url,
-                ["AWS_ENDPOINT_URL_SQS"] = servers.S3Url,
+                ["AWS_ENDPOINT_URL_DYNAMODB"] = dynamoDbUrl,
+                ["AWS_ENDPOINT_URL_S3"] = s3Url,
+                ["AWS_ENDPOINT_URL_SQS"] = s3Url,
             },
         };
         _process = new Process { StartInfo = start };

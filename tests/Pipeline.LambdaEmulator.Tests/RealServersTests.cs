@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Amazon.Lambda.Core;
 using Amazon.Lambda.DynamoDBEvents;
@@ -8,6 +9,7 @@ using Amazon.Lambda.Serialization.SystemTextJson;
 using Amazon.SQS.Model;
 using Microsoft.Extensions.Logging.Abstractions;
 using Pipeline.LambdaEmulator.Stack;
+using Pipeline.NativeServers;
 
 namespace Pipeline.LambdaEmulator.Tests;
 
@@ -201,11 +203,54 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         }
     }
 
-    private EmulatorProcess Emulator(string queue)
+    [Fact]
+    public async Task A_DynamoDB_that_is_killed_and_started_again_is_read_on()
+    {
+        await using var server = await NativeServer.StartAsync(
+            DynamoDbLocal.Define(LoopbackPorts.Free(), Path.Combine(_folder, "dynamodb")), TestContext.Current.CancellationToken);
+        await using var emulator = Emulator("queue", server.Url);
+        await emulator.StartAsync();
+        var received = new List<string>();
+        using var ends = new CancellationTokenSource();
+        var function = Function(emulator, LambdaBootstrapBuilder.Create<DynamoDBEvent, StreamsEventResponse>(
+            (batch, _) =>
+            {
+                lock (received)
+                {
+                    received.AddRange(batch.Records.Select(record => record.Dynamodb.Keys["id"].S));
+                }
+
+                return Task.FromResult(new StreamsEventResponse());
+            },
+            new DefaultLambdaJsonSerializer())).RunAsync(ends.Token);
+
+        using (var dynamoDb = DynamoDb(server.Url))
+        {
+            await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new("before") }, TestContext.Current.CancellationToken);
+        }
+
+        await Poll.UntilAsync(() => received.Count == 1, () => emulator.Output);
+        await server.KillAsync();
+        await server.RestartAsync(TestContext.Current.CancellationToken);
+        using (var dynamoDb = DynamoDb(server.Url))
+        {
+            await dynamoDb.PutItemAsync("Orders", new() { ["id"] = new("after") }, TestContext.Current.CancellationToken);
+        }
+
+        await Poll.UntilAsync(() => received.Count == 2, () => emulator.Output);
+        Assert.Equal(["before", "after"], received);
+        await ends.CancelAsync();
+        await function;
+    }
+
+    private AmazonDynamoDBClient DynamoDb(string url) => new(
+        _accessKey, _accessKey, new AmazonDynamoDBConfig { ServiceURL = url, AuthenticationRegion = "us-east-1" });
+
+    private EmulatorProcess Emulator(string queue, string? dynamoDbUrl = null)
     {
         var template = Path.Combine(_folder, "Shop.template.json");
         File.WriteAllText(template, Template(queue));
-        return new EmulatorProcess(servers, _accessKey, template, Path.Combine(_folder, "state"));
+        return new EmulatorProcess(dynamoDbUrl ?? servers.DynamoDbUrl, servers.S3Url, _accessKey, template, Path.Combine(_folder, "state"));
     }
 
     private static LambdaBootstrap Function(EmulatorProcess emulator, LambdaBootstrapBuilder builder) =>

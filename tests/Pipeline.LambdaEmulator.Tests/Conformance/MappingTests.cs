@@ -68,6 +68,9 @@ public sealed class MappingTests : IAsyncLifetime
         await using (var first = Start(Settings with { StartingPosition = StartingPosition.Latest }))
         {
             await Poll.UntilAsync(() => first.Mapping.Shards().Count == 1);
+            // On disk before anything is read: a kill right now would not lose it.
+            var saved = new CheckpointFile(_state, first.Mapping.Plan.Id, _stream.StreamArn).Load();
+            Assert.Equal(new ShardPosition.After(ScriptedShard.SequenceNumber(1)), saved!["s"]);
         }
 
         _stream.Write("s", 2);

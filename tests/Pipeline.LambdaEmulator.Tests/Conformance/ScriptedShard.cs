@@ -138,8 +138,9 @@ internal sealed class ScriptedShard(MappingSettings settings)
     public IReadOnlyList<string> RunWithPoison(params int[] poison)
     {
         var log = new List<string>();
-        while (_processor.Buffered > 0)
+        for (var steps = 0; _processor.Buffered > 0; steps++)
         {
+            Assert.True(steps < 100_000, "It does not come to an end.");
             var step = Next();
             if (step == "nothing")
             {
@@ -148,7 +149,6 @@ internal sealed class ScriptedShard(MappingSettings settings)
             }
 
             log.Add(step);
-            Assert.True(log.Count < 100_000, "It does not come to an end.");
             if (LastAction is ShardAction.Discard)
             {
                 IsDelivered();
