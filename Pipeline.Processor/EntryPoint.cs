@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Amazon.Lambda.Core;
 using Amazon.Lambda.DynamoDBEvents;
 using Amazon.Lambda.RuntimeSupport;
@@ -26,7 +27,7 @@ public static class EntryPoint
     private static readonly TimeSpan PauseBeforeReconnect = TimeSpan.FromSeconds(1);
 
     /// <summary>Names, converters and types of Lambda's events, and of what is put into quarantine.</summary>
-    public static SourceGeneratorLambdaJsonSerializer<ProcessorJsonContext> Serializer { get; } = new(options => options.MaxDepth = JsonDepthMax);
+    public static SourceGeneratorLambdaJsonSerializer<ProcessorJsonContext> Serializer { get; } = new((JsonSerializerOptions options) => options.MaxDepth = JsonDepthMax);
 
     /// <summary>Serves batches until cancelled.</summary>
     /// <param name="function">What is done with a batch.</param>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Pipeline.LambdaEmulator.Streams;
 
 namespace Pipeline.LambdaEmulator.EventSource;
 
@@ -31,7 +32,7 @@ public sealed class FilterCriteria
 
     public bool Matches(ReadOnlyMemory<byte> record)
     {
-        using var document = JsonDocument.Parse(record);
+        using var document = JsonDocument.Parse(record, new JsonDocumentOptions { MaxDepth = StreamRecordFormat.JsonDepthMax });
         return _patterns.Any(pattern => pattern(document.RootElement));
     }
 

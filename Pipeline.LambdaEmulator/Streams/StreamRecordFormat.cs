@@ -14,6 +14,13 @@ namespace Pipeline.LambdaEmulator.Streams;
 /// <param name="streamArn">The event's <c>eventSourceARN</c>.</param>
 public sealed class StreamRecordFormat(string region, string streamArn)
 {
+    /// <summary>
+    /// DynamoDB nests an item up to 32 levels deep, each of them two in JSON: the reader's own limit of 64 would not do.
+    /// </summary>
+    public const int JsonDepthMax = 128;
+
+    private static readonly JsonReaderOptions Json = new() { MaxDepth = JsonDepthMax };
+
     /// <summary>DynamoDB Local cuts ApproximateCreationDateTime to the minute.</summary>
     private readonly bool _createdIsCutToMinute = streamArn.Contains(":ddblocal:", StringComparison.Ordinal);
 
@@ -26,7 +33,7 @@ public sealed class StreamRecordFormat(string region, string streamArn)
         string? nextIterator = null;
         // One buffer for the page: the records are slices of it, so it lives as long as the last of them.
         var events = new ArrayBufferWriter<byte>(getRecords.Length + 1024);
-        var reader = new Utf8JsonReader(getRecords.Span);
+        var reader = new Utf8JsonReader(getRecords.Span, Json);
         Expect(reader.Read() && reader.TokenType == JsonTokenType.StartObject);
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
@@ -75,8 +82,7 @@ public sealed class StreamRecordFormat(string region, string streamArn)
         to.Write(page[wire.EventId]);
         to.Write(",\"eventName\":"u8);
         to.Write(page[wire.EventName]);
-        to.Write(",\"eventVersion\":"u8);
-        to.Write(page[wire.EventVersion]);
+        Copy(to, ",\"eventVersion\":"u8, page[wire.EventVersion]);
         to.Write(",\"eventSource\":\"aws:dynamodb\",\"awsRegion\":"u8);
         to.Write(_region);
         // Seconds since the epoch, whole, as Lambda sends them.
@@ -180,7 +186,8 @@ public sealed class StreamRecordFormat(string region, string streamArn)
                 }
             }
 
-            Expect(reader.TokenType == JsonTokenType.EndObject && record.SequenceNumber is not null);
+            Expect(reader.TokenType == JsonTokenType.EndObject
+                && record.SequenceNumber is not null && !record.EventId.Equals(default) && !record.EventName.Equals(default));
             return record;
         }
 

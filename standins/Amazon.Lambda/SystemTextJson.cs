@@ -77,6 +77,10 @@ public class SourceGeneratorLambdaJsonSerializer<[DynamicallyAccessedMembers(Dyn
 {
     private readonly TSGContext _context;
 
+    /// <summary>Here so that a lambda that does not name its parameter's type is as ambiguous as with the official package.</summary>
+    public SourceGeneratorLambdaJsonSerializer(Action<JsonWriterOptions> jsonWriterCustomizer)
+        : this((Action<JsonSerializerOptions>)null) => jsonWriterCustomizer?.Invoke(WriterOptions);
+
     public SourceGeneratorLambdaJsonSerializer(Action<JsonSerializerOptions> customizer = null)
     {
         SerializerOptions = CreateDefaultJsonSerializationOptions();

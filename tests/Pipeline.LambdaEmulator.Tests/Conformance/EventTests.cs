@@ -92,6 +92,19 @@ public sealed class EventTests
     }
 
     [Fact]
+    [Rule("DynamoDB developer guide: Quotas in Amazon DynamoDB", "An item may be nested up to 32 levels deep; such a record is read, filtered and sent like any other.")]
+    public void The_deepest_item_that_DynamoDB_takes_is_read_and_filtered()
+    {
+        const int Levels = 32;
+        var deep = string.Concat(Enumerable.Repeat("""{"M":{"a":""", Levels)) + """{"S":"x"}""" + string.Concat(Enumerable.Repeat("}}", Levels));
+        var record = Parse($$$"""
+            {"Records":[{"eventID":"e","eventName":"INSERT","dynamodb":{"ApproximateCreationDateTime":1,"Keys":{"id":{"S":"a"}},"NewImage":{"id":{"S":"a"},"deep":{{{deep}}}},"SequenceNumber":"1","SizeBytes":1}}]}
+            """).Single();
+        Assert.Contains(deep, Encoding.UTF8.GetString(record.Json.Span), StringComparison.Ordinal);
+        Assert.True(FilterCriteria.Parse(["""{"dynamodb":{"NewImage":{"id":{"S":["a"]}}}}"""])!.Matches(record.Json));
+    }
+
+    [Fact]
     public void The_time_that_DynamoDB_Local_cuts_to_the_minute_does_not_make_a_record_older_than_it_can_be()
     {
         var format = new StreamRecordFormat("us-east-1", Arn.Replace("us-east-1", "ddblocal", StringComparison.Ordinal));
@@ -108,7 +121,8 @@ public sealed class EventTests
     public void An_empty_page_has_no_records(string page) => Assert.Empty(Parse(page));
 
     [Theory]
-    [InlineData("""{"Records":[{"eventID":"e1","dynamodb":{"Keys":{}}}]}""")]
+    [InlineData("""{"Records":[{"eventID":"e1","eventName":"INSERT","dynamodb":{"Keys":{}}}]}""")]
+    [InlineData("""{"Records":[{"eventID":"e1","dynamodb":{"Keys":{},"SequenceNumber":"1"}}]}""")]
     [InlineData("[]")]
     public void A_page_of_another_form_is_an_error(string page) =>
         Assert.ThrowsAny<System.Text.Json.JsonException>(() => Parse(page));

@@ -261,7 +261,9 @@ public sealed class MappingTests : IAsyncLifetime
         _stream.AddShard("s");
         var mapping = Create(Settings);
         await File.WriteAllTextAsync(new CheckpointFile(_state, mapping.Plan.Id, _stream.StreamArn).Path, "{", TestContext.Current.CancellationToken);
-        await Assert.ThrowsAsync<InvalidDataException>(() => mapping.RunAsync(TestContext.Current.CancellationToken));
+        using var ends = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        ends.CancelAfter(TimeSpan.FromSeconds(10));
+        await Assert.ThrowsAsync<InvalidDataException>(() => mapping.RunAsync(ends.Token));
     }
 
     [Fact]
