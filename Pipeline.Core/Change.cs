@@ -46,7 +46,8 @@ public sealed record Change
 
     /// <summary>
     /// The whole image as canonical JSON (UTF-8 text): object keys in ordinal order, no white space, numbers as
-    /// DynamoDB writes them, sets as sorted arrays, binary as base64.
+    /// DynamoDB writes them, sets as sorted arrays, binary as base64. <c>{}</c> for a removal whose old image does not
+    /// fit the warehouse.
     /// </summary>
     public required string Document { get; init; }
 }

@@ -38,7 +38,8 @@ public sealed class UndecodableRecordException(string reason)
 /// <summary>
 /// Stream record → <see cref="Change"/>. An attribute that is missing (or NULL) is null in the change, a missing
 /// version is 0: items may be written by something other than the Orders API. An attribute that is there and
-/// does not fit its column is refused, because the warehouse could not hold it.
+/// does not fit its column is refused, because the warehouse could not hold it; for a removal, which is more than
+/// its old image, all fields but the version are null then and the document is empty.
 /// </summary>
 public static class ChangeDecoder
 {
@@ -74,9 +75,49 @@ public static class ChangeDecoder
                 : "the record has no new image; the stream must be NEW_AND_OLD_IMAGES");
         }
 
-        return SequenceNumber.TryParse(record.SequenceNumber, out var sequenceNumber)
-            ? Decode(record, operation, sequenceNumber)
-            : throw new UndecodableRecordException($"the sequence number is not 1 to {SequenceNumber.Digits} decimal digits");
+        if (!SequenceNumber.TryParse(record.SequenceNumber, out var sequenceNumber))
+        {
+            throw new UndecodableRecordException($"the sequence number is not 1 to {SequenceNumber.Digits} decimal digits");
+        }
+
+        try
+        {
+            return Decode(record, operation, sequenceNumber);
+        }
+        catch (UndecodableRecordException) when (operation == Operation.Remove)
+        {
+            // The removal must arrive, whatever the order looked like: it ends the order's life, and without it an
+            // order that is created again would stay hidden behind the old one.
+            return new Change
+            {
+                OrderId = record.OrderId,
+                Version = RemovedVersion(record.Image.Span),
+                SequenceNumber = sequenceNumber,
+                EventId = record.EventId,
+                Operation = operation,
+                ChangedAt = ToMicroseconds(record.ChangedAt),
+                Document = "{}",
+            };
+        }
+    }
+
+    /// <summary>The version alone; 0 when it is what does not fit.</summary>
+    private static long RemovedVersion(ReadOnlySpan<byte> image)
+    {
+        var reader = new Utf8JsonReader(image);
+        reader.Read();
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            if (reader.ValueTextEquals("version"u8))
+            {
+                reader.Read();
+                return reader.TokenType == JsonTokenType.Number && JsonNumber.TryScale(reader.ValueSpan, 0, out var version) && version >= 0 ? version : 0;
+            }
+
+            reader.Skip();
+        }
+
+        return 0;
     }
 
     private static Change Decode(StreamRecord record, Operation operation, SequenceNumber sequenceNumber)

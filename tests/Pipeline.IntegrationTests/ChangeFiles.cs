@@ -1,31 +1,54 @@
+using System.Data.Common;
 using System.Globalization;
+using System.Text.Json.Nodes;
 using DuckDB.NET.Data;
 
 namespace Pipeline.IntegrationTests;
 
 internal static class ChangeFiles
 {
+    /// <summary>All columns of a change file but the document, which comes last as text.</summary>
+    public const string Columns =
+        "order_id, version, sequence_number, event_id, operation, changed_at, trace_parent, merchant_id, customer_id, status, currency, total_amount, created_at, updated_at";
+
     /// <summary>Every distinct change in a folder of change files, one line each, read by somebody else's Parquet reader.</summary>
     public static List<string> ReadWithDuckDb(string folder)
     {
         using var connection = new DuckDBConnection("DataSource=:memory:");
         connection.Open();
         using var command = connection.CreateCommand();
-        command.CommandText = $"""
-            select distinct order_id, version, sequence_number, operation, coalesce(status, ''), coalesce(total_amount, 0)
-            from read_parquet('{folder}/**/*.parquet', hive_partitioning = true)
-            """;
+        command.CommandText = $"select distinct {Columns}, document from read_parquet('{folder}/**/*.parquet', hive_partitioning = true)";
         using var reader = command.ExecuteReader();
         var lines = new List<string>();
         while (reader.Read())
         {
-            lines.Add(Line(reader.GetString(0), reader.GetInt64(1), reader.GetString(2), reader.GetString(3), reader.GetString(4), reader.GetDecimal(5)));
+            lines.Add(Line(reader));
         }
 
         lines.Sort(StringComparer.Ordinal);
         return lines;
     }
 
-    public static string Line(string orderId, long version, string sequenceNumber, string operation, string status, decimal total) =>
-        string.Create(CultureInfo.InvariantCulture, $"{orderId} {version} {sequenceNumber} {operation} {status} {total:0.00}");
+    public static string Line(DbDataReader reader)
+    {
+        var last = reader.FieldCount - 1;
+        return string.Join(' ', Enumerable.Range(0, last).Select(column => Text(reader.GetValue(column)))) + " " + Canonical(JsonNode.Parse(reader.GetString(last)));
+    }
+
+    private static string Text(object value) => value switch
+    {
+        DBNull => "-",
+        DateTime time => time.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff", CultureInfo.InvariantCulture),
+        DateTimeOffset time => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff", CultureInfo.InvariantCulture),
+        decimal number => number.ToString("0.00", CultureInfo.InvariantCulture),
+        _ => Convert.ToString(value, CultureInfo.InvariantCulture)!,
+    };
+
+    /// <summary>PostgreSQL keeps the fields of jsonb in an order of its own.</summary>
+    private static string Canonical(JsonNode? node) => node switch
+    {
+        JsonObject fields => $"{{{string.Join(',', fields.OrderBy(field => field.Key, StringComparer.Ordinal).Select(field => $"{field.Key}:{Canonical(field.Value)}"))}}}",
+        JsonArray elements => $"[{string.Join(',', elements.Select(Canonical))}]",
+        _ => node?.ToJsonString() ?? "null",
+    };
 }

@@ -59,6 +59,7 @@ public class OrderLifecycleTests(PipelineFixture pipeline)
     [Fact]
     public async Task A_refused_request_changes_neither_table_nor_warehouse()
     {
+        var before = await pipeline.ChangesAsync(Cancelled);
         var orderId = await pipeline.CreateOrderAsync(Cancelled);
         using (var duplicate = await pipeline.PostSampleAsync(orderId, Cancelled))
         {
@@ -70,7 +71,7 @@ public class OrderLifecycleTests(PipelineFixture pipeline)
             Assert.Equal(HttpStatusCode.PreconditionFailed, stale.StatusCode);
         }
 
-        await pipeline.AwaitEqualAsync(Cancelled);
+        await pipeline.AwaitEqualAsync(before + 1, Cancelled);
         Assert.Equal(1, await pipeline.ScalarAsync<long>("select count(*) from order_changes where order_id = $1", Cancelled, orderId));
     }
 

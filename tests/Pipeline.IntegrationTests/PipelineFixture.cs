@@ -2,6 +2,7 @@ using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
 using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
@@ -26,7 +27,9 @@ public sealed class PipelineFixture : IAsyncLifetime
     /// <summary>For one order on an idle pipeline; a second is usual, a busy build server may need longer.</summary>
     public static readonly TimeSpan FreshnessDeadline = TimeSpan.FromSeconds(20);
 
-    private static readonly TimeSpan CatchUpDeadline = TimeSpan.FromSeconds(120);
+    /// <summary>For thousands of changes, with processes killed in between.</summary>
+    public static readonly TimeSpan CatchUpDeadline = TimeSpan.FromSeconds(120);
+
     private const string Region = "us-east-1";
     private const string Credentials = "integrationtests";
 
@@ -205,20 +208,57 @@ public sealed class PipelineFixture : IAsyncLifetime
         return JsonSerializer.Deserialize<SeedReport>(await output)!;
     }
 
-    /// <summary>Waits until the pipeline has caught up: the table and the warehouse hold the same orders, versions and documents.</summary>
-    public async Task AwaitEqualAsync(CancellationToken cancellationToken)
+    /// <summary>
+    /// Waits until the pipeline has caught up: the table and the warehouse hold the same orders, versions and
+    /// documents, and the history has this many changes (an order that came and went is in neither).
+    /// </summary>
+    public async Task AwaitEqualAsync(long changes, CancellationToken cancellationToken)
     {
         IReadOnlyList<string> differences = [];
+        long loaded = 0;
         await Eventually.TrueAsync(
             async () =>
             {
+                loaded = await ChangesAsync(cancellationToken);
+                // More than were written is as wrong as fewer: it is looked at when all should be there.
+                if (loaded < changes)
+                {
+                    return false;
+                }
+
                 differences = await TableAndWarehouse.DifferencesAsync(DynamoDb, Names.Table, Warehouse, cancellationToken);
                 return differences.Count == 0;
             },
             CatchUpDeadline,
-            () => $"table and warehouse are equal; {differences.Count} orders differ:\n{string.Join('\n', differences.Take(10))}\n"
+            () => $"table and warehouse are equal; {loaded} changes of {changes} are loaded, {differences.Count} orders differ:\n{string.Join('\n', differences.Take(10))}\n"
                 + string.Join('\n', Processes.Select(process => $"--- {process.Key} wrote last:\n{process.Value.Log}")),
             cancellationToken);
+        Assert.Equal(changes, loaded);
+    }
+
+    /// <summary>How many changes the warehouse's history has.</summary>
+    public Task<long> ChangesAsync(CancellationToken cancellationToken) => ScalarAsync<long>("select count(*) from order_changes", cancellationToken);
+
+    /// <summary>How many items whose key begins with a text the table has.</summary>
+    public async Task<int> ItemsAsync(string prefix, CancellationToken cancellationToken)
+    {
+        var count = 0;
+        var request = new ScanRequest
+        {
+            TableName = Names.Table,
+            Select = Select.COUNT,
+            FilterExpression = "begins_with(order_id, :prefix)",
+            ExpressionAttributeValues = new() { [":prefix"] = new AttributeValue { S = prefix } },
+        };
+        do
+        {
+            var page = await DynamoDb.ScanAsync(request, cancellationToken);
+            count += page.Count ?? 0;
+            request.ExclusiveStartKey = page.LastEvaluatedKey;
+        }
+        while (request.ExclusiveStartKey is { Count: > 0 });
+
+        return count;
     }
 
     public async Task<T> ScalarAsync<T>(string sql, CancellationToken cancellationToken, params object[] parameters)
@@ -244,12 +284,12 @@ public sealed class PipelineFixture : IAsyncLifetime
     public async Task<List<string>> ChangesInWarehouseAsync(CancellationToken cancellationToken)
     {
         await using var command = Warehouse.CreateCommand(
-            "select order_id, version, sequence_number, operation, coalesce(status, ''), coalesce(total_amount, 0) from order_changes");
+            $"select {ChangeFiles.Columns}, document::text from order_changes");
         await using var reader = await command.ExecuteReaderAsync(cancellationToken);
         var lines = new List<string>();
         while (await reader.ReadAsync(cancellationToken))
         {
-            lines.Add(ChangeFiles.Line(reader.GetString(0), reader.GetInt64(1), reader.GetString(2), reader.GetString(3), reader.GetString(4), reader.GetDecimal(5)));
+            lines.Add(ChangeFiles.Line(reader));
         }
 
         lines.Sort(StringComparer.Ordinal);

@@ -111,6 +111,19 @@ public class ProcessOrdersTests
     }
 
     [Fact]
+    public async Task A_removal_arrives_whatever_its_old_image_looks_like()
+    {
+        var removal = Poison(3);
+        removal.EventName = "REMOVE";
+        removal.Dynamodb.OldImage = new() { ["order_id"] = new() { S = "order-3" }, ["total_amount"] = new() { S = "a lot" }, ["version"] = new() { N = "7" } };
+
+        Assert.Empty((await HandleAsync([removal])).BatchItemFailures);
+
+        var change = Assert.Single(await FileAsync());
+        Assert.Equal((Operation.Remove, 7L, "{}", null), (change.Operation, change.Version, change.Document, change.TotalAmount));
+    }
+
+    [Fact]
     public async Task Without_time_left_nothing_is_acknowledged()
     {
         _objects.Before = (_, cancellationToken) => Task.FromCanceled(cancellationToken);
