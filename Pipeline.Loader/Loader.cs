@@ -24,10 +24,16 @@ public sealed class Loader(
     /// <summary>Known and not loaded, by key. Lost with the process, and found again by the sweep at its start.</summary>
     private readonly Dictionary<string, PendingFile> _pending = new(StringComparer.Ordinal);
 
-    /// <summary>Brings back what is known to fail, with its backoff. Once, before the first turn.</summary>
+    /// <summary>Files that fail do not count: they may do so for good, and what is new must be found all the same.</summary>
+    private int Untried => _pending.Values.Count(f => f.Attempts == 0);
+
+    /// <summary>
+    /// Brings back what is known to fail, with its backoff: those that were tried last, since the others are due
+    /// anyway and the first sweep finds them. Once, before the first turn.
+    /// </summary>
     public async Task RestoreAsync(CancellationToken cancellationToken)
     {
-        foreach (var failure in await warehouse.FailuresAsync(cancellationToken))
+        foreach (var failure in await warehouse.FailuresAsync(_options.PendingMax, cancellationToken))
         {
             var notBefore = failure.LastAt + LoadPlan.Backoff(failure.Attempts, _options.RetryFirst, _options.FileRetryMax);
             _pending[failure.Key] = new PendingFile(new ObjectInfo(failure.Key, failure.ETag, 0), IsFresh: false, failure.Attempts, notBefore);
@@ -43,12 +49,12 @@ public sealed class Loader(
     {
         // 1. Discover. With too many files pending already, looking for more waits until some are loaded; a sweep
         //    through a large backlog leaves room for what is fresh.
-        if (_pending.Count < _options.PendingMax)
+        if (Untried < _options.PendingMax)
         {
             Offer(await discovery.PollAsync(cancellationToken), isFresh: true);
         }
 
-        var swept = _pending.Count < _options.PendingMax / 2 ? await discovery.SweepAsync(cancellationToken) : null;
+        var swept = Untried < _options.PendingMax / 2 ? await discovery.SweepAsync(cancellationToken) : null;
         Offer(swept ?? [], isFresh: false);
 
         // 2. Plan.
@@ -216,7 +222,14 @@ public sealed class Loader(
         var now = time.GetUtcNow();
         var attempts = await warehouse.RecordFailureAsync(file, reason, now, cancellationToken);
         var pause = LoadPlan.Backoff(attempts, _options.RetryFirst, _options.FileRetryMax);
-        _pending[file.Key] = new PendingFile(file, IsFresh: false, attempts, now + pause);
+
+        // All of them are in the warehouse, and as many as there is room for here; a sweep finds the others again.
+        _pending.Remove(file.Key);
+        if (_pending.Count - Untried < _options.PendingMax)
+        {
+            _pending[file.Key] = new PendingFile(file, IsFresh: false, attempts, now + pause);
+        }
+
         logger.LogError("File {Key} cannot be loaded: {Reason}. Try {Attempts}, the next in {Seconds:F0} s", file.Key, reason, attempts, pause.TotalSeconds);
     }
 

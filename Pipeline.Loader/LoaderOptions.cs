@@ -28,7 +28,10 @@ public sealed class LoaderOptions
     /// <summary>Downloads at once.</summary>
     public int DownloadParallelism { get; set; } = 8;
 
-    /// <summary>Files known and not loaded that are kept in memory (about 0.5 KB each); beyond it looking for more waits, for a sweep at half of it.</summary>
+    /// <summary>
+    /// Files not tried yet that are kept in memory (about 0.5 KB each); beyond it looking for more waits, for a sweep at
+    /// half of it. As many that fail are kept besides, and never keep the loader from looking.
+    /// </summary>
     public int PendingMax { get; set; } = 20_000;
 
     /// <summary>First and longest pause before the next try, for a file that fails and for a store or warehouse that is away.</summary>

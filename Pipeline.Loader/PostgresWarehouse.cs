@@ -36,11 +36,13 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
             return loaded;
         });
 
-    public async Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken) =>
+    public async Task<IReadOnlyList<FailedFile>> FailuresAsync(int max, CancellationToken cancellationToken) =>
         await CallAsync(async () =>
         {
             var failures = new List<FailedFile>();
-            await using var query = database.CreateCommand("SELECT object_key, etag, attempts, last_at FROM load_failures ORDER BY object_key");
+            await using var query = database.CreateCommand(
+                "SELECT object_key, etag, attempts, last_at FROM load_failures ORDER BY last_at DESC, object_key LIMIT $1");
+            query.Parameters.Add(new() { Value = max });
             await using var rows = await query.ExecuteReaderAsync(cancellationToken);
             while (await rows.ReadAsync(cancellationToken))
             {

@@ -15,8 +15,9 @@ public interface IWarehouse
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
     Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken);
 
+    /// <summary>The files that fail, those that were tried last first, at most <paramref name="max"/>.</summary>
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
-    Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken);
+    Task<IReadOnlyList<FailedFile>> FailuresAsync(int max, CancellationToken cancellationToken);
 
     /// <summary>Notes a failed try, at the loader's own time, which its backoff follows. Returns the number of tries so far.</summary>
     /// <exception cref="WarehouseException">The warehouse is away.</exception>

@@ -197,7 +197,7 @@ public class DiscoveryTests
 
             await harness.DrainAsync();
             harness.Time.Advance(TimeSpan.FromSeconds(1));
-            tries = (await _warehouse.FailuresAsync(Cancelled))[0].Attempts;
+            tries = (await _warehouse.FailuresAsync(max: 1, Cancelled))[0].Attempts;
         }
 
         // 1, 2, 4 … 256 s between the first ten, then 300 s.
@@ -225,6 +225,43 @@ public class DiscoveryTests
         harness.Time.Advance(TimeSpan.FromSeconds(1));
         await harness.DrainAsync();
         Assert.Equal([[other], [forbidden]], _warehouse.Loads);
+        Assert.Empty(_warehouse.Failing);
+    }
+
+    [Fact]
+    public async Task Files_that_fail_for_good_never_stop_the_discovery_and_only_so_many_are_kept()
+    {
+        static void Few(LoaderOptions options) => options.PendingMax = 2;
+        using var harness = new Harness(_warehouse, configure: Few);
+        for (var n = 1; n <= 5; n++)
+        {
+            harness.Objects.Put(Key(Harness.Start, n), [0]);
+        }
+
+        await harness.DrainAsync();
+        await harness.Objects.PutAsync([Change()], Key(Harness.Start, 6));
+        await harness.DrainAsync();
+        Assert.Equal([Key(Harness.Start, 6)], Assert.Single(_warehouse.Loads));
+        Assert.Equal(5, _warehouse.Failing.Count());
+        Assert.Equal(2, harness.Status.FailingFiles);
+
+        using var restarted = new Harness(_warehouse, harness.Objects, Few);
+        await restarted.Loader.RestoreAsync(Cancelled);
+        Assert.Equal(2, restarted.Status.FailingFiles);
+        await restarted.Objects.PutAsync([Change()], Key(Harness.Start, 7));
+        await restarted.DrainAsync();
+        Assert.Equal([[Key(Harness.Start, 6)], [Key(Harness.Start, 7)]], _warehouse.Loads);
+
+        // Those that are not kept are not forgotten.
+        var file = await FileAsync();
+        for (var n = 1; n <= 5; n++)
+        {
+            restarted.Objects.Put(Key(Harness.Start, n), file);
+        }
+
+        restarted.Time.Advance(TimeSpan.FromSeconds(61));
+        await restarted.DrainAsync();
+        Assert.Equal(7, _warehouse.Ledger.Count);
         Assert.Empty(_warehouse.Failing);
     }
 

@@ -385,7 +385,7 @@ public class LoadTests(PostgresFixture postgres)
         public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
             inner.LoadedAsync(firstKey, lastKey, cancellationToken);
 
-        public Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken) => inner.FailuresAsync(cancellationToken);
+        public Task<IReadOnlyList<FailedFile>> FailuresAsync(int max, CancellationToken cancellationToken) => inner.FailuresAsync(max, cancellationToken);
 
         public Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken) =>
             inner.RecordFailureAsync(file, reason, at, cancellationToken);

@@ -20,10 +20,13 @@ internal sealed class MemoryWarehouse : IWarehouse
             .ToHashSet());
     }
 
-    public Task<IReadOnlyList<FailedFile>> FailuresAsync(CancellationToken cancellationToken)
+    public Task<IReadOnlyList<FailedFile>> FailuresAsync(int max, CancellationToken cancellationToken)
     {
         Refuse();
-        return Task.FromResult<IReadOnlyList<FailedFile>>([.. _failures.Select(f => new FailedFile(f.Key, f.Value.File.ETag, f.Value.Attempts, f.Value.At))]);
+        return Task.FromResult<IReadOnlyList<FailedFile>>([.. _failures
+            .OrderByDescending(f => f.Value.At).ThenBy(f => f.Key, StringComparer.Ordinal)
+            .Take(max)
+            .Select(f => new FailedFile(f.Key, f.Value.File.ETag, f.Value.Attempts, f.Value.At))]);
     }
 
     public Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken)
