@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Options;
 using Pipeline.Core;
 
@@ -23,37 +24,56 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
     /// <summary>Besides this hour and the one before: each is a listing, and one more for the hour behind it, at every poll.</summary>
     private const int HotMax = 4;
 
+    /// <summary>
+    /// Pages of one partition in one poll, as long as all of their files are loaded: 20,000 files, in some seconds. A
+    /// loader that starts late in a busy hour gets to its end in a few polls, and the other partitions wait no longer.
+    /// </summary>
+    private const int PagesMax = 20;
+
     private readonly LoaderOptions _options = options.Value;
     private readonly Dictionary<DateTimeOffset, Partition> _partitions = [];
     private Sweep? _sweep;
     private DateTimeOffset? _lastFullSweep;
     private DateTimeOffset _lastSweep;
 
-    /// <summary>Looks where new files appear. Returns those that the ledger does not have.</summary>
-    public async Task<IReadOnlyList<ObjectInfo>> PollAsync(CancellationToken cancellationToken)
+    /// <summary>
+    /// Looks where new files appear. Gives those that the ledger does not have, one page after the other: what is given
+    /// is seen and will not be given again, so the caller has it even when a later listing fails.
+    /// </summary>
+    public async IAsyncEnumerable<IReadOnlyList<ObjectInfo>> PollAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
         var now = time.GetUtcNow();
-        foreach (var cold in _partitions.Keys.Where(hour => now - _partitions[hour].LastFound > HotFor).ToList())
+
+        // These two are polled whatever happens. How far they are read is kept through a quiet time, or the next file
+        // would be behind all others of the hour.
+        var hours = new SortedSet<DateTimeOffset> { Hour(now.AddHours(-1)), Hour(now) };
+        foreach (var cold in _partitions.Keys.Where(hour => !hours.Contains(hour) && now - _partitions[hour].LastFound > HotFor).ToList())
         {
             _partitions.Remove(cold);
         }
 
-        // This hour, the one before it, those that lately got a file, and the ones after those: that is where a
-        // backlog goes on, and a clock that is ahead of ours is already.
-        var hours = new SortedSet<DateTimeOffset> { Hour(now.AddHours(-1)), Hour(now) };
-        foreach (var (hot, _) in _partitions.OrderByDescending(p => p.Value.LastFound).ThenByDescending(p => p.Key).Take(HotMax))
+        // Besides those that lately got a file, and the ones after those: that is where a backlog goes on, and a clock
+        // that is ahead of ours is already.
+        var recent = _partitions.Where(p => now - p.Value.LastFound <= HotFor);
+        foreach (var (hot, _) in recent.OrderByDescending(p => p.Value.LastFound).ThenByDescending(p => p.Key).Take(HotMax))
         {
             hours.Add(hot);
             hours.Add(hot.AddHours(1));
         }
 
-        var found = new List<ObjectInfo>();
         foreach (var hour in hours)
         {
-            found.AddRange(await PollAsync(hour, now, cancellationToken));
+            for (var (page, goesOn) = (1, true); goesOn && page <= PagesMax; page++)
+            {
+                (var found, goesOn) = await PollAsync(hour, now, cancellationToken);
+                if (found.Count > 0)
+                {
+                    // They are loaded first, and the next poll, which follows at once, reads on.
+                    yield return found;
+                    break;
+                }
+            }
         }
-
-        return found;
     }
 
     /// <summary>Takes the next page of the sweep that is under way or due. Null when there is none.</summary>
@@ -105,7 +125,7 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
         return found;
     }
 
-    private async Task<IReadOnlyList<ObjectInfo>> PollAsync(DateTimeOffset hour, DateTimeOffset now, CancellationToken cancellationToken)
+    private async Task<(IReadOnlyList<ObjectInfo> Found, bool GoesOn)> PollAsync(DateTimeOffset hour, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var prefix = ObjectKeys.ChangePartition(hour);
         var partition = _partitions.GetValueOrDefault(hour);
@@ -114,7 +134,7 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
         var found = await WithoutLoadedAsync(candidates, cancellationToken);
         if (candidates.Count == 0)
         {
-            return found;
+            return (found, GoesOn: false);
         }
 
         // Only now, when nothing more can fail, are they seen: what fails is looked at again.
@@ -131,7 +151,7 @@ public sealed class Discovery(IObjectStore objects, IWarehouse warehouse, IOptio
             partition.Seen.Remove(partition.StartAfter);
         }
 
-        return found;
+        return (found, page.IsTruncated);
     }
 
     private async Task<IReadOnlyList<ObjectInfo>> WithoutLoadedAsync(IReadOnlyList<ObjectInfo> page, CancellationToken cancellationToken)

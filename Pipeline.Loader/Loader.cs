@@ -51,7 +51,10 @@ public sealed class Loader(
         //    through a large backlog leaves room for what is fresh.
         if (Untried < _options.PendingMax)
         {
-            Offer(await discovery.PollAsync(cancellationToken), isFresh: true);
+            await foreach (var found in discovery.PollAsync(cancellationToken))
+            {
+                Offer(found, isFresh: true);
+            }
         }
 
         var swept = Untried < _options.PendingMax / 2 ? await discovery.SweepAsync(cancellationToken) : null;

@@ -265,6 +265,51 @@ public class DiscoveryTests
         Assert.Empty(_warehouse.Failing);
     }
 
+    [Fact]
+    public async Task What_was_found_before_a_listing_failed_is_loaded_in_the_next_turn()
+    {
+        using var harness = await IdleAsync();
+        var key = await harness.Objects.PutAsync([Change()], Key(Harness.Start.AddHours(-1), 1));
+
+        harness.Objects.LostPrefix = ObjectKeys.ChangePartition(Harness.Start);
+        await Assert.ThrowsAsync<ObjectStoreException>(() => TurnAsync(harness));
+        harness.Objects.LostPrefix = null;
+        await TurnAsync(harness);
+
+        Assert.Equal([key], Assert.Single(_warehouse.Loads));
+    }
+
+    [Fact]
+    public async Task A_loader_that_starts_late_in_a_busy_hour_gets_to_its_end_in_one_poll_and_stays_there()
+    {
+        var objects = new MemoryObjects();
+        var file = await FileAsync();
+        for (var n = 1; n <= 5_000; n++)
+        {
+            objects.Put(Key(Harness.Start, n), file);
+        }
+
+        using (var first = new Harness(_warehouse, objects))
+        {
+            await first.DrainAsync();
+        }
+
+        using var second = new Harness(_warehouse, objects);
+        objects.Put(Key(Harness.Start, 5_001), file);
+        await TurnAsync(second);
+        Assert.Equal([Key(Harness.Start, 5_001)], _warehouse.Loads[^1]);
+
+        // A quiet time does not send it back to the beginning of the hour.
+        await second.DrainAsync();
+        second.Time.Advance(TimeSpan.FromMinutes(10));
+        await second.DrainAsync();
+        objects.Listings.Clear();
+        await TurnAsync(second);
+        Assert.Equal(
+            [(ObjectKeys.ChangePartition(Harness.Start.AddHours(-1)), null), (ObjectKeys.ChangePartition(Harness.Start), Key(Harness.Start, 4_801))],
+            objects.Listings);
+    }
+
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
     /// <summary>A loader that has nothing to do: its first sweep is done.</summary>
