@@ -9,6 +9,9 @@ public sealed class LoadWorker(
 {
     private readonly LoaderOptions _options = options.Value;
 
+    /// <summary>It ended and nobody asked it to: the process must not end as if all were well.</summary>
+    public bool HasGivenUp { get; private set; }
+
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         try
@@ -19,6 +22,12 @@ public sealed class LoadWorker(
         catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
         {
             logger.LogInformation("Stopped");
+        }
+        catch
+        {
+            // The host logs the reason and stops.
+            HasGivenUp = true;
+            throw;
         }
     }
 

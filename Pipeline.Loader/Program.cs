@@ -31,10 +31,14 @@ builder.Services.AddSingleton<LoaderTelemetry>();
 builder.Services.AddSingleton<Discovery>();
 builder.Services.AddSingleton<Loader>();
 builder.Services.AddSingleton<Migrator>();
-builder.Services.AddHostedService<LoadWorker>();
+builder.Services.AddSingleton<LoadWorker>();
+builder.Services.AddHostedService(services => services.GetRequiredService<LoadWorker>());
 builder.Services.AddHealthChecks().AddCheck<LoaderStatus>("loader");
 
 var app = builder.Build();
 app.MapDefaultEndpoints();
+
+// The host also ends in good order when its worker fails; whoever watches the process must see the difference.
+var worker = app.Services.GetRequiredService<LoadWorker>();
 await app.RunAsync();
-return 0;
+return worker.HasGivenUp ? 1 : 0;

@@ -5,8 +5,17 @@
 -- Longer than any load takes, so waiting this long means that the other loader hangs.
 SET LOCAL lock_timeout = '60s';
 
--- A loader that dies without closing its connection would hold the lock until TCP notices.
+-- A loader that hangs between two statements would hold the lock for ever.
 SET LOCAL idle_in_transaction_session_timeout = '60s';
+
+-- That timeout does not count inside a statement, and COPY FROM STDIN is one that waits for its client: when the
+-- loader's host vanishes without closing the connection, TCP has to notice, by default after two hours. So it asks
+-- after 30 s of silence and gives up 30 s later; the last one is for what was sent and is never acknowledged, which
+-- keepalives do not look at. (Without effect on a Unix socket, where the kernel closes for a dead process.)
+SET LOCAL tcp_keepalives_idle = 30;
+SET LOCAL tcp_keepalives_interval = 10;
+SET LOCAL tcp_keepalives_count = 3;
+SET LOCAL tcp_user_timeout = '60s';
 
 -- One loader with at most some hundred thousand rows in hand: sorts and hashes that stay in memory, and no compiling
 -- of queries, which takes longer than running them.

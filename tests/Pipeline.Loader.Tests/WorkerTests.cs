@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Text;
 using Amazon.Runtime;
@@ -46,6 +47,7 @@ public class WorkerTests(PostgresFixture postgres)
 
         await worker.StopAsync(Cancelled);
         await worker.ExecuteTask!;
+        Assert.False(worker.HasGivenUp);
     }
 
     [Fact]
@@ -64,6 +66,44 @@ public class WorkerTests(PostgresFixture postgres)
 
         Assert.Equal(WarehouseFault.Unavailable, (await Assert.ThrowsAsync<WarehouseException>(() => worker.ExecuteTask!)).Fault);
         Assert.Equal(HealthStatus.Unhealthy, await HealthAsync(harness));
+        Assert.True(worker.HasGivenUp);
+    }
+
+    [Fact]
+    public async Task A_process_whose_worker_gives_up_does_not_exit_with_0()
+    {
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Pipeline.Loader.dll")])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            Environment =
+            {
+                ["ASPNETCORE_URLS"] = "http://127.0.0.1:0",
+                ["AWS_REGION"] = "us-east-1",
+                ["AWS_ACCESS_KEY_ID"] = "local",
+                ["AWS_SECRET_ACCESS_KEY"] = "local",
+                ["Pipeline__BucketName"] = "bucket",
+                ["Pipeline__StartupPatience"] = "00:00:00.001",
+                ["ConnectionStrings__warehouse"] = $"Host=127.0.0.1;Port={LoopbackPorts.Free()};Username=nobody;Timeout=2",
+            },
+        };
+        using var process = Process.Start(start)!;
+        try
+        {
+            using var patience = CancellationTokenSource.CreateLinkedTokenSource(Cancelled);
+            patience.CancelAfter(TimeSpan.FromSeconds(120));
+            var output = process.StandardOutput.ReadToEndAsync(patience.Token);
+            var errors = process.StandardError.ReadToEndAsync(patience.Token);
+            await process.WaitForExitAsync(patience.Token);
+
+            // 1 is the program's own answer; a crash has another.
+            Assert.True(process.ExitCode == 1, $"{process.ExitCode}\n{await output}\n{await errors}");
+            Assert.Contains("The HostOptions.BackgroundServiceExceptionBehavior", await output, StringComparison.Ordinal);
+        }
+        finally
+        {
+            process.Kill();
+        }
     }
 
     [Fact]
