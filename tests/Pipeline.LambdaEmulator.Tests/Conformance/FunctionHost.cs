@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Http.Headers;
 using System.Text;
 using Amazon.Lambda.Core;
@@ -6,7 +7,6 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
 using Pipeline.LambdaEmulator.EventSource;
 using Pipeline.LambdaEmulator.Functions;
 
@@ -21,14 +21,18 @@ internal sealed class FunctionHost : IAsyncDisposable
     private readonly CancellationTokenSource _ends = new();
     private readonly List<Task> _environments = [];
 
-    private FunctionHost(WebApplication app, LambdaFunction function)
+    private FunctionHost(WebApplication app, LambdaFunction function, CollectingLogger log)
     {
         _app = app;
         Function = function;
+        Log = log;
         Http = new HttpClient { BaseAddress = new Uri(app.Urls.Single()) };
     }
 
     public LambdaFunction Function { get; }
+
+    /// <summary>What the function's part of the emulator logged.</summary>
+    public CollectingLogger Log { get; }
 
     public HttpClient Http { get; }
 
@@ -39,7 +43,8 @@ internal sealed class FunctionHost : IAsyncDisposable
     {
         var definition = new FunctionDefinition(
             Name, $"arn:aws:lambda:us-east-1:000000000000:function:{Name}", timeout ?? TimeSpan.FromSeconds(30), reservedConcurrency);
-        var function = new LambdaFunction(definition, time ?? TimeProvider.System, NullLogger<LambdaFunction>.Instance);
+        var log = new CollectingLogger();
+        var function = new LambdaFunction(definition, time ?? TimeProvider.System, log);
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseUrls("http://127.0.0.1:0").UseLambdaRuntimeLimits();
@@ -48,7 +53,7 @@ internal sealed class FunctionHost : IAsyncDisposable
         app.MapRuntimeApi();
         app.MapInvokeApi();
         await app.StartAsync();
-        return new FunctionHost(app, function);
+        return new FunctionHost(app, function, log);
     }
 
     /// <summary>Starts an environment of the function in this process, with Lambda's own client.</summary>
@@ -109,4 +114,20 @@ internal sealed class FunctionHost : IAsyncDisposable
         Http.Dispose();
         _ends.Dispose();
     }
+}
+
+/// <summary>Keeps the messages, for tests that have to know that something was noticed.</summary>
+internal sealed class CollectingLogger : ILogger<LambdaFunction>
+{
+    private readonly ConcurrentQueue<string> _messages = new();
+
+    public IEnumerable<string> Messages => _messages;
+
+    public IDisposable? BeginScope<TState>(TState state)
+        where TState : notnull => null;
+
+    public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
+
+    public void Log<TState>(Microsoft.Extensions.Logging.LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+        _messages.Enqueue(formatter(state, exception));
 }

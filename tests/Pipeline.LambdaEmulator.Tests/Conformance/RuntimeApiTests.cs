@@ -116,7 +116,7 @@ public sealed partial class RuntimeApiTests
         Assert.False(outcome.IsCompleted);
         time.Advance(TimeSpan.FromSeconds(0.1));
 
-        var failed = Assert.IsType<InvocationOutcome.Failed>(await outcome);
+        var failed = Assert.IsType<InvocationOutcome.Failed>(await outcome.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken));
         Assert.Equal("Sandbox.Timedout", failed.ErrorType);
         Assert.EndsWith("Task timed out after 3.00 seconds", failed.ErrorMessage, StringComparison.Ordinal);
         var late = await host.RespondAsync(requestId, "{}");
@@ -236,6 +236,7 @@ public sealed partial class RuntimeApiTests
                 process.Kill();
             }
 
+            await ClosedConnectionNoticedAsync(host, requestId);
             using var another = new HttpClient { BaseAddress = host.Http.BaseAddress };
             Assert.Equal(HttpStatusCode.Accepted, (await host.RespondAsync(requestId, "{}", another)).StatusCode);
             Assert.IsType<InvocationOutcome.Answered>(await outcome);
@@ -253,6 +254,7 @@ public sealed partial class RuntimeApiTests
         var requestId = await process.NextAsync();
         time.Advance(TimeSpan.FromSeconds(61));
         process.Kill();
+        await ClosedConnectionNoticedAsync(host, requestId);
         Assert.Equal(HttpStatusCode.Accepted, (await host.RespondAsync(requestId, "{}")).StatusCode);
         Assert.IsType<InvocationOutcome.Answered>(await outcome);
     }
@@ -318,6 +320,9 @@ public sealed partial class RuntimeApiTests
         Assert.Equal(HttpStatusCode.NotFound, answer.StatusCode);
         Assert.Contains("No function is called typo. There are: orders.", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
     }
+
+    private static Task ClosedConnectionNoticedAsync(FunctionHost host, string requestId) =>
+        Poll.UntilAsync(() => host.Log.Messages.Any(message => message.Contains(requestId, StringComparison.Ordinal)));
 
     [GeneratedRegex("^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01]$")]
     private static partial Regex TraceHeader();
