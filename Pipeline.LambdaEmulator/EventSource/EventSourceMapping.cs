@@ -1,4 +1,4 @@
-using Amazon.DynamoDBv2;
+using Amazon.Runtime;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.LambdaEmulator.Streams;
@@ -189,7 +189,9 @@ public sealed partial class EventSourceMapping(
                 _problem = null;
                 return result;
             }
-            catch (Exception e) when (e is AmazonDynamoDBException or HttpRequestException or InvalidOperationException or IOException)
+            // A timeout of the SDK is an OperationCanceledException like a cancellation, but nobody cancelled.
+            catch (Exception e) when (e is AmazonServiceException or AmazonClientException or HttpRequestException or InvalidOperationException or IOException or TimeoutException
+                || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
             {
                 State = MappingState.Problem;
                 _problem = e.Message;

@@ -34,7 +34,8 @@ public sealed partial class OnFailureDestination(
                 });
                 return;
             }
-            catch (Exception e) when (e is AmazonServiceException or AmazonClientException or HttpRequestException)
+            catch (Exception e) when (e is AmazonServiceException or AmazonClientException or HttpRequestException or IOException or TimeoutException
+                || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
             {
                 LogNotSent(plan, e.Message);
                 await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);

@@ -106,7 +106,7 @@ public sealed class ShardProcessor
         DateTimeOffset? earliest = null;
         foreach (var lane in _lanes.Where(lane => lane.InFlight is null))
         {
-            var at = lane.Retries.TryPeek(out var retry) ? (IsExhausted(retry) ? now : Earlier(retry.NotBefore, ExpiresAt(retry.First)))
+            var at = lane.Retries.TryPeek(out var retry) ? (IsExhausted(retry) ? now : Earlier(retry.NotBefore, ExpiresAt(retry.Buffered[0])))
                 : lane.Waiting.TryPeek(out var oldest) ? (IsReady(lane, now) ? now : oldest.ReadAt + _settings.BatchingWindow)
                 : (DateTimeOffset?)null;
             earliest = earliest is { } e && at is { } a ? Earlier(e, a) : earliest ?? at;
@@ -180,7 +180,7 @@ public sealed class ShardProcessor
             return new ShardAction.Discard(batch, DiscardCondition.RetryAttemptsExhausted);
         }
 
-        var tooOld = batch.Buffered.TakeWhile(buffered => ExpiresAt(buffered.Record) <= now).Count();
+        var tooOld = batch.Buffered.TakeWhile(buffered => ExpiresAt(buffered) <= now).Count();
         if (tooOld > 0)
         {
             if (tooOld < batch.Count)
@@ -281,8 +281,18 @@ public sealed class ShardProcessor
             || lane.Waiting.Bytes >= PayloadBytesMax - EnvelopeBytes
             || now >= oldest.ReadAt + _settings.BatchingWindow);
 
-    private DateTimeOffset ExpiresAt(StreamRecord record) =>
-        record.CreatedAt + (_settings.RecordAgeMax < Retention ? _settings.RecordAgeMax.Value : Retention);
+    private DateTimeOffset ExpiresAt(BufferedRecord buffered)
+    {
+        if (_settings.RecordAgeMax is { } ageMax && ageMax < Retention)
+        {
+            return buffered.Record.CreatedAt + ageMax;
+        }
+
+        // A local server that was switched off keeps records for longer than AWS does. What the stream still gave
+        // out has not expired there: it gets the whole time from then on.
+        var trimmedAt = buffered.Record.CreatedAt + Retention;
+        return trimmedAt > buffered.ReadAt ? trimmedAt : buffered.ReadAt + Retention;
+    }
 
     private static DateTimeOffset Earlier(DateTimeOffset a, DateTimeOffset b) => a < b ? a : b;
 

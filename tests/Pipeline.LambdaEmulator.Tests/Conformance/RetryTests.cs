@@ -147,6 +147,15 @@ public sealed class RetryTests
     }
 
     [Fact]
+    [Rule(Pages.Errors, "With a maximum record age of -1 a record is tried until it expires in the stream: one that the stream still gives out has not expired.")]
+    public void A_record_that_is_read_late_is_tried_however_old_it_is()
+    {
+        var shard = new ScriptedShard(Defaults).WriteOld(TimeSpan.FromDays(3));
+        Assert.Equal("invoke 1", shard.Next());
+        Assert.Equal("invoke 1", shard.Fails().Wait(TimeSpan.FromHours(1)).Next());
+    }
+
+    [Fact]
     [Rule(Pages.Errors, "A throttled invocation (before the function is invoked) does not count as a retry attempt.")]
     public void Throttling_does_not_use_up_the_retry_attempts()
     {
