@@ -97,6 +97,34 @@ public class LoadTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task A_loader_that_vanishes_inside_COPY_is_noticed_within_a_minute_by_keepalives_that_end_with_the_load()
+    {
+        await using var database = await postgres.CreateDatabaseAsync();
+        using var begin = new StreamReader(typeof(PostgresWarehouse).Assembly.GetManifestResourceStream("Sql/1-begin.sql")!);
+        await using var connection = await database.OpenConnectionAsync(Cancelled);
+        var before = await KeepalivesAsync();
+        await using (var transaction = await connection.BeginTransactionAsync(Cancelled))
+        {
+            await using var command = new NpgsqlCommand(await begin.ReadToEndAsync(Cancelled), connection, transaction);
+            await command.ExecuteNonQueryAsync(Cancelled);
+
+            // The server answers with what the socket really has, the last in ms.
+            Assert.Equal("30,10,3,60000", await KeepalivesAsync());
+        }
+
+        Assert.NotEqual("30,10,3,60000", before);
+        Assert.Equal(before, await KeepalivesAsync());
+
+        async Task<string> KeepalivesAsync()
+        {
+            await using var show = new NpgsqlCommand(
+                "SELECT concat_ws(',', current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'), " +
+                "current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'))", connection);
+            return (string)(await show.ExecuteScalarAsync(Cancelled))!;
+        }
+    }
+
+    [Fact]
     public async Task A_second_loader_waits_and_then_finds_everything_known()
     {
         await using var database = await DatabaseAsync(withKeys: false);
