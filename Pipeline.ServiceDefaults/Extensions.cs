@@ -58,6 +58,7 @@ public static class Extensions
                 .AddMeter(ownSource, "Npgsql"))
             .WithTracing(tracing => tracing
                 .AddSource(ownSource, "Npgsql")
+                .SetSampler(new ParentBasedSampler(new NoPollsSampler()))
                 // Health is asked for every second or so: its spans would bury all others.
                 .AddAspNetCoreInstrumentation(options => options.Filter = context => !IsHealthRequest(context))
                 .AddHttpClientInstrumentation(options => options.EnrichWithHttpRequestMessage = NameAwsCall));
@@ -107,4 +108,14 @@ public static class Extensions
     private static bool IsHealthRequest(HttpContext context) =>
         context.Request.Path.StartsWithSegments(HealthPath, StringComparison.Ordinal)
         || context.Request.Path.StartsWithSegments(AlivePath, StringComparison.Ordinal);
+
+    /// <summary>
+    /// A call to a server that no request and no span of the service asked for is a poll. Several a second would
+    /// bury the traces of orders.
+    /// </summary>
+    private sealed class NoPollsSampler : Sampler
+    {
+        public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) => new(
+            samplingParameters.Kind == ActivityKind.Client ? SamplingDecision.Drop : SamplingDecision.RecordAndSample);
+    }
 }
