@@ -105,8 +105,9 @@ internal sealed class ServiceProcess : IAsyncDisposable
                     using var answer = await client.GetAsync(_health, cancellationToken);
                     return answer.IsSuccessStatusCode;
                 }
-                catch (HttpRequestException)
+                catch (Exception e) when (e is HttpRequestException || (e is TaskCanceledException && !cancellationToken.IsCancellationRequested))
                 {
+                    // Not there yet, or too busy to answer in time.
                     return false;
                 }
             },

@@ -97,8 +97,9 @@ internal sealed class EmulatorProcess(string dynamoDbUrl, string s3Url, string a
             using var answer = _http.Send(new HttpRequestMessage(HttpMethod.Get, $"http://127.0.0.1:{Port}/health"));
             return answer.StatusCode == HttpStatusCode.OK;
         }
-        catch (HttpRequestException)
+        catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
         {
+            // Not there yet, or too busy to answer in time.
             return false;
         }
     }

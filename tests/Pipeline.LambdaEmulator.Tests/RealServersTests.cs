@@ -150,7 +150,7 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
 
         await writing.CancelAsync();
         await writer;
-        await Poll.UntilAsync(() => received.Count > 0 && received.Max() == written, () => $"{received.Max()} of {written}: {emulator.Output}");
+        await Poll.UntilAsync(() => Newest() == written, () => $"{Newest()} of {written}: {emulator.Output}");
         await ends.CancelAsync();
         await function;
 
@@ -162,6 +162,14 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         }
 
         TestContext.Current.TestOutputHelper?.WriteLine($"{kills} kills, {written} written, {received.Count - written} delivered again");
+
+        long Newest()
+        {
+            lock (received)
+            {
+                return received.DefaultIfEmpty().Max();
+            }
+        }
 
         async Task RunUntilEndAsync()
         {
