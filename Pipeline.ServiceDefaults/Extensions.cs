@@ -44,6 +44,10 @@ public static class Extensions
         // Each service's own ActivitySource and Meter bear the project's name.
         var ownSource = builder.Environment.ApplicationName;
 
+        // Each request in six lines, health requests among them, would bury what the services themselves say.
+        builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
+        builder.Logging.AddFilter("System.Net.Http", LogLevel.Warning);
+
         builder.Logging.AddOpenTelemetry(logging =>
         {
             logging.IncludeFormattedMessage = true;

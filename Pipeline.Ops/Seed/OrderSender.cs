@@ -164,10 +164,11 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
         var began = time.GetTimestamp();
         for (var pause = FirstPause; ; pause = pause * 2 < LongestPause ? pause * 2 : LongestPause)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             string trouble;
             Exception? cause = null;
+            // Once on its way a request is waited for even when the run is interrupted: what it writes must be counted.
             using var timeout = new CancellationTokenSource(AttemptTimeout, time);
-            using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
             try
             {
                 using var request = new HttpRequestMessage(method, path) { Content = content() };
@@ -176,8 +177,8 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
                     request.Headers.TryAddWithoutValidation("If-Match", ifMatch);
                 }
 
-                using var response = await http.SendAsync(request, either.Token);
-                var body = await response.Content.ReadAsByteArrayAsync(either.Token);
+                using var response = await http.SendAsync(request, timeout.Token);
+                var body = await response.Content.ReadAsByteArrayAsync(timeout.Token);
                 if (response.StatusCode is not (HttpStatusCode.ServiceUnavailable or HttpStatusCode.BadGateway or HttpStatusCode.GatewayTimeout))
                 {
                     return new Answer(response.StatusCode, response.Headers.ETag?.ToString(), body);
@@ -186,8 +187,7 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
                 trouble = $"it answers {(int)response.StatusCode}";
                 pause = response.Headers.RetryAfter?.Delta is { } asked && asked > pause ? asked : pause;
             }
-            catch (Exception error) when (error is HttpRequestException or IOException
-                || (error is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+            catch (Exception error) when (error is HttpRequestException or IOException or OperationCanceledException)
             {
                 (trouble, cause) = (error.Message, error);
             }
