@@ -99,8 +99,9 @@ public sealed class SeedRunTests(OrdersDatabase database) : IAsyncLifetime
     [Fact]
     public async Task A_run_that_was_interrupted_goes_on_where_each_order_stands()
     {
-        var plan = GeneratedPlan.Of(40, seed: 6).ToList();
-        var whole = plan.Count + plan.Sum(order => order.Statuses.Count + (order.Remove ? 1 : 0));
+        // Without removals: an order that is gone again cannot be told from one that never was.
+        var plan = GeneratedPlan.Of(40, seed: 6).Where(order => !order.Remove).ToList();
+        var whole = plan.Count + plan.Sum(order => order.Statuses.Count);
         using var interrupt = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
         _network.OnRequest = async (number, send) =>
         {
@@ -109,7 +110,7 @@ public sealed class SeedRunTests(OrdersDatabase database) : IAsyncLifetime
                 await interrupt.CancelAsync();
             }
 
-            // The request itself goes through: it is accepted, though nobody is there to hear it.
+            // What is on its way at the interruption is accepted, and must be counted.
             return await send();
         };
         var first = await RunAsync(plan, interrupt.Token);
@@ -120,12 +121,11 @@ public sealed class SeedRunTests(OrdersDatabase database) : IAsyncLifetime
 
         Assert.False(first.IsClean);
         Assert.Equal("It was interrupted.", first.GivenUp);
-        Assert.InRange(first.NotFinished, 1, 39);
+        Assert.InRange(first.NotFinished, 1, plan.Count - 1);
         Assert.True(second.IsClean);
-        Assert.InRange(second.Resumed, 1, 39);
-        Assert.Equal(40, second.Complete + second.CompleteBefore);
-        // What was in flight at the interruption was accepted unheard; the second run counts only its own.
-        Assert.InRange(first.AcceptedWrites + second.AcceptedWrites, whole - Concurrency, whole);
+        Assert.InRange(second.Resumed, 1, plan.Count - 1);
+        Assert.Equal(plan.Count, second.Complete + second.CompleteBefore);
+        Assert.Equal(whole, first.AcceptedWrites + second.AcceptedWrites);
         Assert.Equal(plan.Count - kept, second.Created);
         await TableIsAsPlannedAsync(plan);
     }
