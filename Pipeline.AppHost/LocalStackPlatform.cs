@@ -1,6 +1,7 @@
 using Amazon.CloudFormation;
 using Amazon.Runtime;
 using Pipeline.Core;
+using Pipeline.NativeServers;
 
 namespace Pipeline.AppHost;
 
@@ -40,7 +41,7 @@ internal sealed partial record Platform
         var stack = builder.AddAWSCloudFormationTemplate("local-slice", sliceFile, Names.Stack)
             .WithReference(new AmazonCloudFormationClient(
                 new BasicAWSCredentials(LocalStackKey, LocalStackKey),
-                new AmazonCloudFormationConfig { ServiceURL = $"http://127.0.0.1:{port}", AuthenticationRegion = Region }))
+                new AmazonCloudFormationConfig { ServiceURL = $"http://127.0.0.1:{port}", AuthenticationRegion = LocalSettings.Region }))
             .WaitFor(localStack);
 
         var warehouseServer = builder.AddPostgres("warehouse-server");
@@ -57,14 +58,14 @@ internal sealed partial record Platform
                 ["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"] = url,
                 ["AWS_ENDPOINT_URL_S3"] = url,
                 ["AWS_ENDPOINT_URL_SQS"] = url,
-                ["AWS_REGION"] = ReferenceExpression.Create($"{Region}"),
+                ["AWS_REGION"] = ReferenceExpression.Create($"{LocalSettings.Region}"),
                 ["AWS_ACCESS_KEY_ID"] = ReferenceExpression.Create($"{LocalStackKey}"),
                 ["AWS_SECRET_ACCESS_KEY"] = ReferenceExpression.Create($"{LocalStackKey}"),
                 [Names.Settings.TableName] = ReferenceExpression.Create($"{stack.GetOutput("TableName")}"),
                 [Names.Settings.BucketName] = ReferenceExpression.Create($"{stack.GetOutput("BucketName")}"),
             },
             Servers = [localStack, stack],
-            Warehouse = warehouseServer.AddDatabase("warehouse"),
+            Warehouse = warehouseServer.AddDatabase(LocalSettings.WarehouseDatabase),
             WarehouseServer = warehouseServer,
         };
     }

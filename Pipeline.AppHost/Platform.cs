@@ -26,9 +26,6 @@ internal sealed partial record Platform
 
     public required IResourceBuilder<IResource> WarehouseServer { get; init; }
 
-    /// <summary>Both local platforms answer for the account that the local servers use in their ARNs.</summary>
-    public const string Region = "us-east-1";
-
     /// <summary>How long the question for a Docker engine may take: it answers at once or it is not there.</summary>
     private static readonly TimeSpan DockerDeadline = TimeSpan.FromSeconds(3);
 
@@ -54,7 +51,7 @@ internal sealed partial record Platform
         switch (options.Platform ?? (isOfficialSet && DockerAnswers() ? PlatformName.LocalStack : PlatformName.Native))
         {
             case PlatformName.Native:
-                return NativePlatform.Add(builder, template, Path.Combine(artifacts, "native"), options.Fresh);
+                return NativePlatform.Add(builder, template, Path.Combine(artifacts, LocalSettings.DataFolder), options.Fresh);
             case PlatformName.LocalStack:
                 AddLocalStack(builder, template, Path.Combine(artifacts, "localstack"), ref platform);
                 return platform ?? throw new DistributedApplicationException(

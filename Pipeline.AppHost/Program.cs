@@ -16,7 +16,7 @@ try
 
     // Runs the template's functions behind their event source mappings.
     var emulator = builder.AddProject("lambda-emulator", "../Pipeline.LambdaEmulator/Pipeline.LambdaEmulator.csproj")
-        .WithHttpEndpoint(port: builder.Port("lambda-emulator", 5090), isProxied: false)
+        .WithHttpEndpoint(port: builder.Port("lambda-emulator", LocalSettings.EmulatorPort), isProxied: false)
         .WithHttpHealthCheck("/health")
         .WithArgs("--template", platform.TemplateFile, "--state", platform.EmulatorState)
         .WithArgs(platform.EmulatorArguments)
@@ -30,13 +30,13 @@ try
 
     // The emulator creates the local slice, so the table is there when it is healthy.
     builder.AddProject("orders-api", "../Pipeline.OrdersApi/Pipeline.OrdersApi.csproj")
-        .WithHttpEndpoint(port: builder.Port("orders-api", 5080), isProxied: false)
+        .WithHttpEndpoint(port: builder.Port("orders-api", LocalSettings.OrdersApiPort), isProxied: false)
         .WithHttpHealthCheck("/health")
         .On(platform)
         .WaitFor(emulator);
 
     builder.AddProject("loader", "../Pipeline.Loader/Pipeline.Loader.csproj")
-        .WithHttpEndpoint(port: builder.Port("loader", 5081), isProxied: false)
+        .WithHttpEndpoint(port: builder.Port("loader", LocalSettings.LoaderPort), isProxied: false)
         .WithHttpHealthCheck("/health")
         .WithReference(platform.Warehouse)
         .On(platform)

@@ -9,9 +9,6 @@ public sealed class LoaderTelemetry : IDisposable
 {
     private const string Name = "Pipeline.Loader";
 
-    /// <summary>A span with a link for each of 100,000 changes would be larger than the load; OpenTelemetry keeps 128.</summary>
-    private const int LinksMax = 128;
-
     private readonly ActivitySource _activities = new(Name);
     private readonly Meter _meter;
     private readonly Histogram<double> _freshness;
@@ -38,15 +35,7 @@ public sealed class LoaderTelemetry : IDisposable
             return null;
         }
 
-        var links = changes
-            .Select(change => change.TraceParent)
-            .OfType<string>()
-            .Distinct()
-            .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
-            .Where(request => request != default)
-            .Take(LinksMax)
-            .Select(request => new ActivityLink(request));
-        var activity = _activities.StartActivity("load", ActivityKind.Consumer, default(ActivityContext), links: links);
+        var activity = _activities.StartActivity("load", ActivityKind.Consumer, default(ActivityContext), links: TraceLinks.Of(changes));
         activity?.SetTag("pipeline.files", files.Count);
         activity?.SetTag("pipeline.changes", changes.Count);
         return activity;

@@ -20,9 +20,6 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
     /// <summary>Quarantine objects written at once; a batch of nothing but poison must neither take minutes nor flood S3.</summary>
     private const int QuarantineParallelism = 16;
 
-    /// <summary>A span with a link for each of 10,000 changes would be larger than the batch; OpenTelemetry keeps 128.</summary>
-    private const int LinksMax = 128;
-
     public async Task<StreamsEventResponse> HandleAsync(DynamoDBEvent batch, ILambdaContext context)
     {
         if (batch.Records is not { Count: > 0 } records)
@@ -159,15 +156,7 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
             return null;
         }
 
-        var links = changes
-            .Select(change => change.TraceParent)
-            .OfType<string>()
-            .Distinct()
-            .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
-            .Where(request => request != default)
-            .Take(LinksMax)
-            .Select(request => new ActivityLink(request));
-        var activity = Activities.StartActivity("process_orders", ActivityKind.Consumer, default(ActivityContext), links: links);
+        var activity = Activities.StartActivity("process_orders", ActivityKind.Consumer, default(ActivityContext), links: TraceLinks.Of(changes));
         activity?.SetTag("faas.invocation_id", context.AwsRequestId);
         return activity;
     }

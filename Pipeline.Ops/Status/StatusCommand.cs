@@ -5,6 +5,7 @@ using Amazon.DynamoDBv2;
 using Amazon.Runtime;
 using Amazon.S3;
 using Pipeline.Core;
+using Pipeline.NativeServers;
 using Spectre.Console;
 
 namespace Pipeline.Ops.Status;
@@ -99,9 +100,9 @@ internal static class StatusCommand
         }
 
         config.ServiceURL = (endpoint?.ToString() ?? local).TrimEnd('/');
-        config.AuthenticationRegion = Options.Setting("AWS_REGION") ?? LocalDefaults.Region;
+        config.AuthenticationRegion = Options.Setting("AWS_REGION") ?? LocalSettings.Region;
         var hasCredentials = onAws || Options.Setting("AWS_ACCESS_KEY_ID") is not null;
-        return create(config, hasCredentials ? null : new BasicAWSCredentials(LocalDefaults.AccessKey, LocalDefaults.AccessKey));
+        return create(config, hasCredentials ? null : new BasicAWSCredentials(LocalSettings.AccessKey, LocalSettings.AccessKey));
     }
 
     private static void Print(StatusReport report, IAnsiConsole console, DateTimeOffset now)
