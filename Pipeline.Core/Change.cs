@@ -6,6 +6,12 @@ public enum Operation
     Insert,
     Modify,
     Remove,
+
+    /// <summary>
+    /// No record of the stream: the image was read from the table itself, by a backfill or a repair
+    /// (docs/decisions/0008-reading-the-table-itself.md).
+    /// </summary>
+    Snapshot,
 }
 
 /// <summary>
@@ -26,11 +32,14 @@ public sealed record Change
     public required long Version { get; init; }
     public required SequenceNumber SequenceNumber { get; init; }
 
-    /// <summary>The stream's own id of the record, the same at every delivery.</summary>
+    /// <summary>The stream's own id of the record, the same at every delivery; for a snapshot a hash of it.</summary>
     public required string EventId { get; init; }
     public required Operation Operation { get; init; }
 
-    /// <summary>ApproximateCreationDateTime: whole seconds on AWS, whole minutes in DynamoDB Local.</summary>
+    /// <summary>
+    /// ApproximateCreationDateTime: whole seconds on AWS, whole minutes in DynamoDB Local. For a snapshot, when the
+    /// reading of the table began.
+    /// </summary>
     public required DateTimeOffset ChangedAt { get; init; }
     public string? TraceParent { get; init; }
 

@@ -12,7 +12,7 @@ public sealed record StreamRecord
 {
     public required string? EventId { get; init; }
 
-    /// <summary>INSERT, MODIFY or REMOVE.</summary>
+    /// <summary>INSERT, MODIFY or REMOVE; SNAPSHOT for an item that was read from the table.</summary>
     public required string? EventName { get; init; }
     public required string? SequenceNumber { get; init; }
     public required DateTimeOffset ChangedAt { get; init; }
@@ -53,6 +53,7 @@ public static class ChangeDecoder
             "INSERT" => Operation.Insert,
             "MODIFY" => Operation.Modify,
             "REMOVE" => Operation.Remove,
+            "SNAPSHOT" => Operation.Snapshot,
             _ => throw new UndecodableRecordException("the event name is none of INSERT, MODIFY, REMOVE"),
         };
 
@@ -278,7 +279,7 @@ public static class ChangeDecoder
     private static UndecodableRecordException WrongType(string attribute, string expected) =>
         new($"attribute '{attribute}' is not {expected}");
 
-    /// <summary>Neither jsonb of PostgreSQL nor a string of Redshift can hold U+0000.</summary>
+    /// <summary>Neither text of PostgreSQL nor a string of Redshift can hold U+0000.</summary>
     private static void RefuseNul(ReadOnlySpan<byte> image)
     {
         // As a rule there is no such escape at all, and one pass at memory speed shows it. A backslash before

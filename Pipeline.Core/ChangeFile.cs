@@ -254,16 +254,17 @@ public static class ChangeFile
             {
                 OrderId = orderIds[i]!,
                 Version = versions[i] >= 0 ? versions[i] : throw Wrong(Version, i, "is negative"),
-                SequenceNumber = SequenceNumber.TryParse(sequences[i], out var sequence) && sequences[i]!.Length == SequenceNumber.Digits
+                SequenceNumber = SequenceNumber.TryParse(sequences[i], out var sequence) && sequences[i] == sequence.ToString()
                     ? sequence
-                    : throw Wrong(Sequence, i, $"is not {SequenceNumber.Digits} decimal digits"),
+                    : throw Wrong(Sequence, i, $"is not {SequenceNumber.Form}"),
                 EventId = eventIds[i]!,
                 Operation = operations[i] switch
                 {
                     "insert" => Operation.Insert,
                     "modify" => Operation.Modify,
                     "remove" => Operation.Remove,
-                    _ => throw Wrong(OperationName, i, "is none of insert, modify, remove"),
+                    "snapshot" => Operation.Snapshot,
+                    _ => throw Wrong(OperationName, i, "is none of insert, modify, remove, snapshot"),
                 },
                 ChangedAt = Utc(changedAts[i]),
                 TraceParent = traceParents[i],
@@ -312,7 +313,8 @@ public static class ChangeFile
     {
         Operation.Insert => "insert",
         Operation.Modify => "modify",
-        _ => "remove",
+        Operation.Remove => "remove",
+        _ => "snapshot",
     };
 
     private static DateTimeOffset Utc(DateTime time) => new(time.Ticks, TimeSpan.Zero);

@@ -50,8 +50,8 @@ public sealed class LoaderTelemetry : IDisposable
         {
             count++;
 
-            // The image of a removal has the time of the write before it.
-            if (_freshness.Enabled && change.Operation != Operation.Remove && change.UpdatedAt is { } writtenAt)
+            // The image of a removal has the time of the write before it, and a snapshot may be of a write long ago.
+            if (_freshness.Enabled && change.Operation is Operation.Insert or Operation.Modify && change.UpdatedAt is { } writtenAt)
             {
                 // Clocks differ; a change is not visible before it is written.
                 _freshness.Record(Math.Max((visibleAt - writtenAt).TotalSeconds, 0));

@@ -164,7 +164,7 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
 
                     WriteTime(copy, change.CreatedAt);
                     WriteTime(copy, change.UpdatedAt);
-                    copy.Write(change.Document, NpgsqlDbType.Jsonb);
+                    copy.Write(change.Document, NpgsqlDbType.Json);
                 }
             }
 

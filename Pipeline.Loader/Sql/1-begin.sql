@@ -42,7 +42,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_changes (
     total_amount    numeric(18, 2),
     created_at      timestamptz,
     updated_at      timestamptz,
-    document        jsonb NOT NULL
+    document        json NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_winners (

@@ -44,7 +44,7 @@ internal static class ChangeFiles
         _ => Convert.ToString(value, CultureInfo.InvariantCulture)!,
     };
 
-    /// <summary>PostgreSQL keeps the fields of jsonb in an order of its own.</summary>
+    /// <summary>Compared as JSON, not as text: that the text is the same, too, is for the tests of the digest.</summary>
     private static string Canonical(JsonNode? node) => node switch
     {
         JsonObject fields => $"{{{string.Join(',', fields.OrderBy(field => field.Key, StringComparer.Ordinal).Select(field => $"{field.Key}:{Canonical(field.Value)}"))}}}",

@@ -8,9 +8,9 @@ namespace Pipeline.Loader.Tests;
 /// </summary>
 public class ConvergenceTests(PostgresFixture postgres)
 {
-    private const Operation I = Operation.Insert, M = Operation.Modify, R = Operation.Remove;
+    private const Operation I = Operation.Insert, M = Operation.Modify, R = Operation.Remove, S = Operation.Snapshot;
 
-    /// <summary>Small histories in the order in which they happened; the sequence number is the place in the list.</summary>
+    /// <summary>Small histories in the order in which they happened; the sequence number is the place in the list, and zero for a snapshot.</summary>
     private static readonly (string Name, (Operation Operation, long Version)[] Changes)[] Histories =
     [
         ("one_life", [(I, 1), (M, 2), (M, 3), (M, 4)]),
@@ -22,6 +22,11 @@ public class ConvergenceTests(PostgresFixture postgres)
         ("removed_again_at_a_greater_version", [(I, 1), (R, 1), (I, 1), (M, 2), (R, 2), (I, 1)]),
         ("no_versions", [(I, 0), (M, 0), (M, 0), (R, 0), (I, 0)]),
         ("versions_start_late", [(M, 0), (M, 0), (M, 1), (M, 2)]),
+        ("backfilled", [(S, 3)]),
+        ("backfilled_before_the_stream", [(S, 3), (M, 4), (M, 5), (R, 5)]),
+        ("backfilled_while_it_changes", [(I, 1), (M, 2), (S, 2), (M, 3)]),
+        ("backfilled_and_removed", [(S, 3), (R, 3), (I, 1), (M, 2)]),
+        ("backfilled_in_its_second_life", [(I, 1), (R, 1), (I, 1), (M, 2), (S, 2)]),
     ];
 
     [Theory]
@@ -48,7 +53,11 @@ public class ConvergenceTests(PostgresFixture postgres)
             foreach (var permutation in Permutations([.. Enumerable.Range(1, history.Length)]))
             {
                 var orderId = $"{name}-{n++}";
-                Change ChangeAt(int place) => Changes.Change(orderId, place, history[place - 1].Version, history[place - 1].Operation);
+                Change ChangeAt(int place)
+                {
+                    var change = Changes.Change(orderId, place, history[place - 1].Version, history[place - 1].Operation);
+                    return change.Operation == S ? change with { SequenceNumber = SequenceNumber.Zero } : change;
+                }
 
                 var files = new List<List<Change>>();
                 foreach (var place in permutation)
@@ -66,7 +75,9 @@ public class ConvergenceTests(PostgresFixture postgres)
                 }
 
                 arrivals.Add(files);
-                last[orderId] = ChangeAt(history.Length);
+                // A snapshot repeats what the change before it wrote.
+                var lastWrite = Array.FindLastIndex(history, change => change.Operation != S) + 1;
+                last[orderId] = ChangeAt(lastWrite > 0 ? lastWrite : history.Length);
             }
         }
 

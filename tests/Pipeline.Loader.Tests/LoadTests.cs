@@ -302,7 +302,7 @@ public class LoadTests(PostgresFixture postgres)
         string[] expected =
         [
             "bare|0|{}",
-            $"full|7|00-a|merçado 🛒|c\t1|approved|BRL|-9999999999999999.99|0001-01-01T00:00:00|9999-12-31T23:59:59.999999|{{\"n\": 12345678901234567890123456789012345678, \"u\": \"é\u2028\"}}",
+            $"full|7|00-a|merçado 🛒|c\t1|approved|BRL|-9999999999999999.99|0001-01-01T00:00:00|9999-12-31T23:59:59.999999|{{\"n\":12345678901234567890123456789012345678,\"u\":\"é\\u2028\"}}",
         ];
         Assert.Equal(expected, await database.RowsAsync($"SELECT order_id, version, {Columns} FROM orders ORDER BY order_id"));
         Assert.Equal(expected, await database.RowsAsync($"SELECT order_id, version, {Columns} FROM order_changes ORDER BY order_id"));
@@ -347,7 +347,7 @@ public class LoadTests(PostgresFixture postgres)
         await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => migrator.MigrateAsync(Cancelled)));
         await migrator.MigrateAsync(Cancelled);
 
-        Assert.Equal(["2"], await database.RowsAsync("SELECT count(*) AS scripts FROM schema_migrations"));
+        Assert.Equal(["3"], await database.RowsAsync("SELECT count(*) AS scripts FROM schema_migrations"));
         Assert.Equal(["0|0|0"], await CountsAsync(database));
     }
 

@@ -5,7 +5,7 @@ namespace Pipeline.Loader.Tests;
 
 public class ViewTests(PostgresFixture postgres)
 {
-    private const Operation I = Operation.Insert, M = Operation.Modify, R = Operation.Remove;
+    private const Operation I = Operation.Insert, M = Operation.Modify, R = Operation.Remove, S = Operation.Snapshot;
 
     [Fact]
     public async Task The_history_shows_each_version_from_its_write_to_the_next_over_all_lives()
@@ -38,6 +38,44 @@ public class ViewTests(PostgresFixture postgres)
             "0|2|modify|08:35|08:39|false|false",
             "0|3|modify|08:39|08:39|false|false",
             "0|3|remove|08:39|true|true",
+        ], await HistoryAsync(database));
+    }
+
+    [Fact]
+    public async Task A_snapshot_is_shown_only_where_the_change_of_the_stream_is_missing()
+    {
+        var zero = SequenceNumber.Zero;
+        await using var database = await LoadedAsync(
+            // Read before the stream was: what it read is known from nowhere else.
+            Changes.Change("o-1", 1, 4, S) with { SequenceNumber = zero },
+            Changes.Change("o-1", 5, 5, M),
+            // Read in the second life of the order, whose changes are all there.
+            Changes.Change("o-1", 6, 5, R),
+            Changes.Change("o-1", 7, 1, I),
+            Changes.Change("o-1", 8, 2, M),
+            Changes.Change("o-1", 8, 2, S) with { SequenceNumber = zero });
+
+        Assert.Equal(
+        [
+            "0|4|snapshot|08:31|08:35|false|false",
+            "0|5|modify|08:35|08:36|false|false",
+            "0|5|remove|08:36|08:37|false|true",
+            "1|1|insert|08:37|08:38|false|false",
+            "1|2|modify|08:38|true|false",
+        ], await HistoryAsync(database));
+    }
+
+    [Fact]
+    public async Task A_snapshot_that_mends_a_version_is_the_current_one()
+    {
+        await using var database = await LoadedAsync(
+            Changes.Change("o-1", 1, 1, I) with { Document = """{"damaged":true}""" },
+            Changes.Change("o-1", 1, 1, S) with { SequenceNumber = Changes.Sequence(1).Next() });
+
+        Assert.Equal(
+        [
+            "0|1|insert|08:31|08:31|false|false",
+            "0|1|snapshot|08:31|true|false",
         ], await HistoryAsync(database));
     }
 

@@ -29,16 +29,28 @@ internal static class Changes
     /// <summary>Any text that a change may hold: without U+0000, and valid Unicode.</summary>
     private static readonly Gen<string> Text = Gen.String[Gen.OneOf(Gen.Char['\u0001', '\u00ff'], Gen.Char['\u0100', '\ud7ff'], Gen.Char['\ue000', '\uffff']), 0, 40];
 
+    /// <summary>Those of the stream, and those directly after one.</summary>
+    private static readonly Gen<SequenceNumber> Sequence = Gen.Select(Gen.ULong, Gen.Int[0, 2], (number, after) =>
+    {
+        var sequence = SequenceNumber.Parse(number.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        for (; after > 0; after--)
+        {
+            sequence = sequence.Next();
+        }
+
+        return sequence;
+    });
+
     private static readonly Gen<Change> AnyChange =
         Gen.Select(
-            Gen.Select(Text, Gen.Long[0, long.MaxValue], Gen.ULong, Text, Gen.Enum<Operation>(), Time),
+            Gen.Select(Text, Gen.Long[0, long.MaxValue], Sequence, Text, Gen.Enum<Operation>(), Time),
             Gen.Select(Gen.Null(Text), Gen.Null(Text), Gen.Null(Text), Gen.Nullable(Gen.Enum<OrderStatus>()), Gen.Null(Text)),
             Gen.Select(Gen.Nullable(Gen.Long[-999_999_999_999_999_999, 999_999_999_999_999_999]), Gen.Nullable(Time), Gen.Nullable(Time), Text),
             (key, texts, rest) => new Change
             {
                 OrderId = key.Item1,
                 Version = key.Item2,
-                SequenceNumber = SequenceNumber.Parse(key.Item3.ToString(System.Globalization.CultureInfo.InvariantCulture)),
+                SequenceNumber = key.Item3,
                 EventId = key.Item4,
                 Operation = key.Item5,
                 ChangedAt = key.Item6,
