@@ -71,7 +71,7 @@ public static class EmulatorServices
                 loggers.CreateLogger<OnFailureDestination>());
         return new EventSourceMapping(
             plan,
-            options.StateFolder,
+            streamArn => new CheckpointFile(options.StateFolder, plan.Id, streamArn),
             options.Region,
             provider.GetRequiredService<FunctionRegistry>().Find(plan.Function.Name)!,
             provider.GetRequiredService<DynamoDbStreamsClient>(),

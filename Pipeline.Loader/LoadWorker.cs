@@ -54,7 +54,8 @@ public sealed class LoadWorker(
         }
     }
 
-    private async Task RunAsync(CancellationToken cancellationToken)
+    /// <summary>Turn after turn until cancelled; what is away is waited for.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
     {
         var outages = 0;
         while (true)

@@ -96,7 +96,8 @@ public sealed class Loader(
         await Parallel.ForAsync(
             0,
             files.Count,
-            new ParallelOptions { MaxDegreeOfParallelism = _options.DownloadParallelism, CancellationToken = cancellationToken },
+            // On the caller's scheduler, which is the default one but in the simulation.
+            new ParallelOptions { MaxDegreeOfParallelism = _options.DownloadParallelism, CancellationToken = cancellationToken, TaskScheduler = TaskScheduler.Current },
             async (i, ct) =>
             {
                 var file = files[i].File;

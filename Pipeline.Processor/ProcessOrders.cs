@@ -93,7 +93,8 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
     private async Task QuarantineAsync(List<QuarantinedRecord> poison, ILambdaContext context, CancellationToken cancellationToken) =>
         await Parallel.ForEachAsync(
             poison,
-            new ParallelOptions { MaxDegreeOfParallelism = QuarantineParallelism, CancellationToken = cancellationToken },
+            // On the caller's scheduler, which is the default one but in the simulation.
+            new ParallelOptions { MaxDegreeOfParallelism = QuarantineParallelism, CancellationToken = cancellationToken, TaskScheduler = TaskScheduler.Current },
             async (record, ct) =>
             {
                 var content = record.ToJson();

@@ -3,6 +3,20 @@ using Pipeline.LambdaEmulator.Streams;
 
 namespace Pipeline.LambdaEmulator.EventSource;
 
+/// <summary>How far one mapping is with one stream, wherever that survives a restart.</summary>
+public interface ICheckpointStore
+{
+    /// <summary>Its name, for messages.</summary>
+    string Path { get; }
+
+    /// <summary>The positions by shard; null if this mapping has never read this stream.</summary>
+    /// <exception cref="InvalidDataException">They cannot be read: starting anywhere else would skip or repeat records.</exception>
+    Dictionary<string, ShardPosition>? Load();
+
+    /// <exception cref="IOException">What was saved before stands.</exception>
+    void Save(IReadOnlyDictionary<string, ShardPosition> positions);
+}
+
 /// <summary>
 /// How far one mapping is with one stream, on disk. A save writes another file, flushes it to the disk and renames it
 /// over the old one, so a kill at any instant leaves the old state or the new one, whole. What is on disk may lag
@@ -12,7 +26,7 @@ namespace Pipeline.LambdaEmulator.EventSource;
 /// The file is named after mapping and stream: a table that was deleted and created anew has another stream, so its
 /// positions are not mistaken for those of the old one.
 /// </remarks>
-public sealed class CheckpointFile
+public sealed class CheckpointFile : ICheckpointStore
 {
     private const string TrimHorizon = "TRIM_HORIZON";
     private const string Finished = "SHARD_END";
@@ -32,8 +46,6 @@ public sealed class CheckpointFile
 
     private sealed record Content(string? Mapping, string? StreamArn, Dictionary<string, string>? Shards);
 
-    /// <summary>The positions by shard; null if this mapping has never read this stream.</summary>
-    /// <exception cref="InvalidDataException">The file cannot be read: starting anywhere else would skip or repeat records.</exception>
     public Dictionary<string, ShardPosition>? Load()
     {
         if (!File.Exists(Path))

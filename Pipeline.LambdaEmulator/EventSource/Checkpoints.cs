@@ -7,7 +7,7 @@ namespace Pipeline.LambdaEmulator.EventSource;
 /// The positions of a mapping's shards, saved as they move: at once, and under load as often as the disk can, always
 /// the newest. Saves are of the whole, so a parent shard and its children are always consistent.
 /// </summary>
-public sealed partial class Checkpoints(CheckpointFile file, Dictionary<string, ShardPosition> positions, TimeProvider time, ILogger<Checkpoints> logger)
+public sealed partial class Checkpoints(ICheckpointStore file, Dictionary<string, ShardPosition> positions, TimeProvider time, ILogger<Checkpoints> logger)
 {
     /// <summary>After a failed save: a full disk does not get better by trying at once.</summary>
     private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(1);

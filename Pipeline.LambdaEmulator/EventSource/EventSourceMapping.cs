@@ -22,7 +22,7 @@ public enum MappingState
 /// </summary>
 public sealed partial class EventSourceMapping(
     MappingPlan plan,
-    string stateFolder,
+    Func<string, ICheckpointStore> checkpointsOf,
     string region,
     LambdaFunction function,
     DynamoDbStreamsClient streams,
@@ -58,7 +58,7 @@ public sealed partial class EventSourceMapping(
         }
 
         StreamArn = plan.StreamArn ?? await UntilItWorksAsync(FindStreamAsync, cancellationToken);
-        var file = new CheckpointFile(stateFolder, plan.Id, StreamArn);
+        var file = checkpointsOf(StreamArn);
         var stream = new StreamSource(streams, StreamArn, new StreamRecordFormat(region, StreamArn), time);
         var positions = file.Load() ?? await UntilItWorksAsync(ct => StartAsync(stream, file, ct), cancellationToken);
         _checkpoints = new Checkpoints(file, positions, time, loggers.CreateLogger<Checkpoints>());
@@ -101,7 +101,7 @@ public sealed partial class EventSourceMapping(
     }
 
     /// <summary>Where a mapping begins that has not read this stream before; on disk before the first record is read.</summary>
-    private async Task<Dictionary<string, ShardPosition>> StartAsync(StreamSource stream, CheckpointFile file, CancellationToken cancellationToken)
+    private async Task<Dictionary<string, ShardPosition>> StartAsync(StreamSource stream, ICheckpointStore file, CancellationToken cancellationToken)
     {
         var positions = new Dictionary<string, ShardPosition>();
         if (plan.Settings.StartingPosition == StartingPosition.Latest)

@@ -29,7 +29,7 @@ public class DynamoDbStreamsClient(AWSCredentials credentials, AmazonDynamoDBCon
         });
 
     /// <summary>The JSON of a streams call's answer.</summary>
-    public Task<ReadOnlyMemory<byte>> CallAsync(string operation, JsonObject request, CancellationToken cancellationToken) =>
+    public virtual Task<ReadOnlyMemory<byte>> CallAsync(string operation, JsonObject request, CancellationToken cancellationToken) =>
         CallAsync(new StreamsRequest(operation, request.ToJsonString()), cancellationToken);
 
     private async Task<ReadOnlyMemory<byte>> CallAsync(StreamsRequest request, CancellationToken cancellationToken)

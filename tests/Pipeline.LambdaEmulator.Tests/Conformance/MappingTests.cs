@@ -318,9 +318,10 @@ public sealed class MappingTests : IAsyncLifetime
         var client = new DynamoDbStreamsClient(
             new BasicAWSCredentials("local", "local"),
             new AmazonDynamoDBConfig { ServiceURL = _stream.Url.ToString(), AuthenticationRegion = "us-east-1", MaxErrorRetry = 0 });
+        var plan = new MappingPlan(
+            new Guid("11111111-2222-3333-4444-555555555555"), _function.Function.Definition, _stream.Table, null, settings.Validated(), null, isEnabled);
         return new EventSourceMapping(
-            new MappingPlan(new Guid("11111111-2222-3333-4444-555555555555"), _function.Function.Definition, _stream.Table, null, settings.Validated(), null, isEnabled),
-            _state, "us-east-1", _function.Function, client, null, _telemetry, TimeProvider.System, NullLoggerFactory.Instance);
+            plan, streamArn => new CheckpointFile(_state, plan.Id, streamArn), "us-east-1", _function.Function, client, null, _telemetry, TimeProvider.System, NullLoggerFactory.Instance);
     }
 
     private RunningMapping Start(MappingSettings? settings = null) => new(Create(settings ?? Settings));
