@@ -9,4 +9,8 @@ var root = new RootCommand("Operate the order pipeline.")
     StatusCommand.Create(),
     SqlCommand.Create(),
 };
-return await root.Parse(args).InvokeAsync();
+
+// A command line that cannot be understood is 2 as in most programs: 1 is a finding of some commands.
+var parsed = root.Parse(args);
+var exitCode = await parsed.InvokeAsync();
+return parsed.Errors.Count == 0 ? exitCode : 2;

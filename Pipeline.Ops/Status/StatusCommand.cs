@@ -1,11 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
-using Amazon.DynamoDBv2;
-using Amazon.Runtime;
-using Amazon.S3;
-using Pipeline.Core;
-using Pipeline.NativeServers;
 using Spectre.Console;
 
 namespace Pipeline.Ops.Status;
@@ -18,25 +13,9 @@ internal static class StatusCommand
 
     public static Command Create()
     {
-        var aws = new Option<bool>("--aws")
-        {
-            Description = "Ask AWS, with the environment's region and credentials, instead of the local AppHost's servers.",
-        };
-        var dynamoDb = Endpoint("--dynamodb", "DynamoDB", "AWS_ENDPOINT_URL_DYNAMODB", LocalDefaults.DynamoDb);
-        var s3 = Endpoint("--s3", "S3", "AWS_ENDPOINT_URL_S3", LocalDefaults.S3);
+        var endpoints = new Endpoints();
         var emulator = Options.Address(
             "--emulator", $"The Lambda emulator, which knows the oldest unread change. [default: {LocalDefaults.Emulator}; with --aws none]", null);
-        var table = new Option<string?>("--table")
-        {
-            Description = $"The orders' table. [default: {Names.Settings.TableName}, else {Names.Table}]",
-            HelpName = "NAME",
-        };
-        var bucket = new Option<string?>("--bucket")
-        {
-            Description = $"The pipeline's bucket. [default: {Names.Settings.BucketName}, else {LocalDefaults.Bucket}; with --aws it must be given]",
-            HelpName = "NAME",
-        };
-        var warehouse = Options.Warehouse("; with --aws it must be given");
         var json = Options.Json();
 
         var command = new Command(
@@ -45,33 +24,22 @@ internal static class StatusCommand
             + "rows in the warehouse, the last load, and files not yet loaded. The parts are asked while the pipeline works, so their numbers are "
             + "of slightly different instants. Exit code 0 when every part answered, 2 when one could not be reached (its row says why).")
         {
-            aws, dynamoDb, s3, emulator, table, bucket, warehouse, json,
+            emulator, json,
         };
+        endpoints.AddTo(command, endpoints.Aws, endpoints.DynamoDb, endpoints.S3, endpoints.Table, endpoints.Bucket, endpoints.Warehouse);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var onAws = parsed.GetValue(aws);
             var asJson = parsed.GetValue(json);
-            var bucketName = parsed.GetValue(bucket) ?? Options.Setting(Names.Settings.BucketName) ?? (onAws ? null : LocalDefaults.Bucket);
-            if (bucketName is null)
-            {
-                await Console.Error.WriteLineAsync($"With --aws the bucket must be given: --bucket NAME, or {Names.Settings.BucketName}.");
-                return 1;
-            }
-
-            using var dynamoClient = Client(
-                new AmazonDynamoDBConfig(), parsed.GetValue(dynamoDb), onAws, LocalDefaults.DynamoDb,
-                (config, credentials) => credentials is null ? new AmazonDynamoDBClient(config) : new AmazonDynamoDBClient(credentials, config));
-            using var s3Client = Client(
-                new AmazonS3Config { ForcePathStyle = !onAws }, parsed.GetValue(s3), onAws, LocalDefaults.S3,
-                (config, credentials) => credentials is null ? new AmazonS3Client(config) : new AmazonS3Client(credentials, config));
-            var emulatorAddress = parsed.GetValue(emulator) ?? (onAws ? null : new Uri(LocalDefaults.Emulator));
+            using var dynamoClient = endpoints.DynamoDbOf(parsed, RequestTimeout, retries: 1);
+            using var s3Client = endpoints.S3Of(parsed, RequestTimeout, retries: 1);
+            var emulatorAddress = parsed.GetValue(emulator) ?? (parsed.GetValue(endpoints.Aws) ? null : new Uri(LocalDefaults.Emulator));
             using var emulatorClient = emulatorAddress is null ? null : new HttpClient { BaseAddress = emulatorAddress, Timeout = RequestTimeout };
             var probe = new StatusProbe(
                 dynamoClient,
-                parsed.GetValue(table) ?? Options.Setting(Names.Settings.TableName) ?? Names.Table,
+                endpoints.TableOf(parsed),
                 s3Client,
-                bucketName,
-                parsed.GetValue(warehouse) ?? Options.Setting(Options.WarehouseSetting) ?? (onAws ? null : LocalDefaults.Warehouse()),
+                endpoints.BucketOf(parsed),
+                endpoints.WarehouseOf(parsed),
                 emulatorClient);
 
             var report = await probe.AskAsync(cancellationToken);
@@ -84,25 +52,6 @@ internal static class StatusCommand
             return report.Unreachable.Count == 0 ? 0 : 2;
         });
         return command;
-    }
-
-    private static Option<Uri?> Endpoint(string name, string service, string setting, string local) =>
-        Options.Address(name, $"{service}'s endpoint. [default: {setting}, else {local}; with --aws that of the region]", Options.Setting(setting));
-
-    private static TClient Client<TConfig, TClient>(TConfig config, Uri? endpoint, bool onAws, string local, Func<TConfig, AWSCredentials?, TClient> create)
-        where TConfig : ClientConfig
-    {
-        config.Timeout = RequestTimeout;
-        config.MaxErrorRetry = 1;
-        if (onAws && endpoint is null)
-        {
-            return create(config, null);
-        }
-
-        config.ServiceURL = (endpoint?.ToString() ?? local).TrimEnd('/');
-        config.AuthenticationRegion = Options.Setting("AWS_REGION") ?? LocalSettings.Region;
-        var hasCredentials = onAws || Options.Setting("AWS_ACCESS_KEY_ID") is not null;
-        return create(config, hasCredentials ? null : new BasicAWSCredentials(LocalSettings.AccessKey, LocalSettings.AccessKey));
     }
 
     private static void Print(StatusReport report, IAnsiConsole console, DateTimeOffset now)
