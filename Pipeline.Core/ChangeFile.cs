@@ -258,14 +258,9 @@ public static class ChangeFile
                     ? sequence
                     : throw Wrong(Sequence, i, $"is not {SequenceNumber.Form}"),
                 EventId = eventIds[i]!,
-                Operation = operations[i] switch
-                {
-                    "insert" => Operation.Insert,
-                    "modify" => Operation.Modify,
-                    "remove" => Operation.Remove,
-                    "snapshot" => Operation.Snapshot,
-                    _ => throw Wrong(OperationName, i, "is none of insert, modify, remove, snapshot"),
-                },
+                Operation = TryOperation(operations[i], out var operation)
+                    ? operation
+                    : throw Wrong(OperationName, i, "is none of insert, modify, remove, snapshot"),
                 ChangedAt = Utc(changedAts[i]),
                 TraceParent = traceParents[i],
                 MerchantId = merchantIds[i],
@@ -316,6 +311,20 @@ public static class ChangeFile
         Operation.Remove => "remove",
         _ => "snapshot",
     };
+
+    /// <summary>The way back from <see cref="NameOf"/>.</summary>
+    public static bool TryOperation(string? name, out Operation operation)
+    {
+        (operation, var isKnown) = name switch
+        {
+            "insert" => (Operation.Insert, true),
+            "modify" => (Operation.Modify, true),
+            "remove" => (Operation.Remove, true),
+            "snapshot" => (Operation.Snapshot, true),
+            _ => (default, false),
+        };
+        return isKnown;
+    }
 
     private static DateTimeOffset Utc(DateTime time) => new(time.Ticks, TimeSpan.Zero);
 

@@ -7,6 +7,9 @@ namespace Pipeline.Core;
 /// <summary>The keys of the objects in the pipeline's bucket.</summary>
 public static class ObjectKeys
 {
+    /// <summary>A key's segment may be 255 characters long in some S3 servers that keep files; ids of AWS have 32.</summary>
+    private const int EventIdMax = 200;
+
     /// <summary>
     /// <c>orders/changes/dt=YYYY-MM-DD/hour=HH/{first}-{last}-{digest}.parquet</c>. Date and hour are those of the
     /// batch's first change; the digest is over the event ids in order. So one batch always has one key: a
@@ -48,7 +51,28 @@ public static class ObjectKeys
                 key.AsSpan(Names.ChangesPrefix.Length, Length), Form, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out hour);
     }
 
-    /// <summary><c>orders/quarantine/dt=YYYY-MM-DD/{event_id}.json</c>, the date that of the change.</summary>
-    public static string Quarantine(DateTimeOffset changedAt, string eventId) =>
-        string.Create(CultureInfo.InvariantCulture, $"{Names.QuarantinePrefix}dt={changedAt.UtcDateTime:yyyy-MM-dd}/{Uri.EscapeDataString(eventId)}.json");
+    /// <summary>
+    /// <c>orders/quarantine/dt=YYYY-MM-DD/{event_id}.json</c>, the date that of the change. Where the event id is missing
+    /// or unusable, the hash of <paramref name="identity"/> takes its place.
+    /// </summary>
+    /// <param name="changedAt">When the change happened; null when that cannot be read.</param>
+    /// <param name="eventId">The stream's id of the record.</param>
+    /// <param name="identity">What tells this record from all others without an id.</param>
+    public static string Quarantine(DateTimeOffset? changedAt, string? eventId, ReadOnlySpan<byte> identity)
+    {
+        var name = Uri.EscapeDataString(eventId ?? "");
+        name = name is { Length: > 0 and <= EventIdMax } ? name : $"no-event-id-{Convert.ToHexStringLower(XxHash128.Hash(identity))}";
+        return string.Create(
+            CultureInfo.InvariantCulture, $"{Names.QuarantinePrefix}dt={(changedAt ?? DateTimeOffset.UnixEpoch).UtcDateTime:yyyy-MM-dd}/{name}.json");
+    }
+
+    /// <summary>The place of a change in quarantine.</summary>
+    public static string Quarantine(Change change) => Quarantine(
+        change.ChangedAt, change.EventId, Encoding.UTF8.GetBytes($"{change.OrderId}\n{change.SequenceNumber}"));
+
+    /// <summary><c>orders/discarded/dt=YYYY-MM-DD/{event_id}.json</c>: where the record of a discarded change goes, named as in quarantine.</summary>
+    /// <exception cref="ArgumentException"><paramref name="quarantineKey"/> is not in quarantine.</exception>
+    public static string Discarded(string quarantineKey) => quarantineKey.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal)
+        ? Names.DiscardedPrefix + quarantineKey[Names.QuarantinePrefix.Length..]
+        : throw new ArgumentException($"{quarantineKey} does not begin with {Names.QuarantinePrefix}.", nameof(quarantineKey));
 }

@@ -1,3 +1,5 @@
+using Pipeline.Core;
+
 namespace Pipeline.Loader;
 
 /// <summary>A file that is known and not loaded.</summary>
@@ -74,6 +76,24 @@ public static class LoadPlan
         }
 
         return transactions;
+    }
+
+    /// <summary>
+    /// Tells the changes that can be loaded from those that have to wait, because an earlier change of their order is
+    /// parked. A parked change itself does not wait behind itself: it may be there to be loaded again.
+    /// </summary>
+    public static (IReadOnlyList<Change> Load, IReadOnlyList<Change> Wait) Divide(IReadOnlyList<Change> changes, IReadOnlyCollection<ParkedChange> parked)
+    {
+        if (parked.Count == 0)
+        {
+            return (changes, []);
+        }
+
+        var firstParked = parked
+            .GroupBy(p => p.OrderId, StringComparer.Ordinal)
+            .ToDictionary(order => order.Key, order => order.Min(p => p.SequenceNumber), StringComparer.Ordinal);
+        var waits = changes.ToLookup(c => firstParked.TryGetValue(c.OrderId, out var first) && first < c.SequenceNumber);
+        return ([.. waits[false]], [.. waits[true]]);
     }
 
     /// <summary>1 s, 2 s, 4 s … up to the longest pause.</summary>

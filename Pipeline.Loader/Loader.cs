@@ -4,7 +4,7 @@ using Pipeline.Core;
 
 namespace Pipeline.Loader;
 
-/// <summary>Change files → warehouse. One turn is: discover, plan, load.</summary>
+/// <summary>Change files → warehouse. One turn is: release what waited, discover, plan, load.</summary>
 public sealed class Loader(
     Discovery discovery,
     IObjectStore objects,
@@ -20,6 +20,20 @@ public sealed class Loader(
     private static readonly TimeSpan ConflictPause = TimeSpan.FromMilliseconds(50);
 
     private readonly LoaderOptions _options = options.Value;
+
+    private readonly Quarantine _quarantine = new(objects, logger);
+
+    /// <summary>When the waiting changes are looked at next.</summary>
+    private DateTimeOffset _nextLook;
+
+    /// <summary>
+    /// The first look also takes away what an earlier process loaded and left in quarantine, whether something waits or
+    /// not.
+    /// </summary>
+    private bool _hasLooked;
+
+    /// <summary>In this turn; see <see cref="LoaderOptions.ParkedMax"/>.</summary>
+    private int _parked;
 
     /// <summary>Known and not loaded, by key. Lost with the process, and found again by the sweep at its start.</summary>
     private readonly Dictionary<string, PendingFile> _pending = new(StringComparer.Ordinal);
@@ -47,7 +61,11 @@ public sealed class Loader(
     /// <exception cref="WarehouseException">The warehouse is away; likewise.</exception>
     public async Task<bool> RunOnceAsync(CancellationToken cancellationToken)
     {
-        // 1. Discover. With too many files pending already, looking for more waits until some are loaded; a sweep
+        // 1. Release. Before what is new: it came earlier.
+        _parked = 0;
+        var released = await ReleaseAsync(cancellationToken);
+
+        // 2. Discover. With too many files pending already, looking for more waits until some are loaded; a sweep
         //    through a large backlog leaves room for what is fresh.
         if (Untried < _options.PendingMax)
         {
@@ -60,10 +78,10 @@ public sealed class Loader(
         var swept = Untried < _options.PendingMax / 2 ? await discovery.SweepAsync(cancellationToken) : null;
         Offer(swept ?? [], isFresh: false);
 
-        // 2. Plan.
+        // 3. Plan.
         var plan = LoadPlan.Next(_pending.Values, time.GetUtcNow(), _options.Limits);
 
-        // 3. Load.
+        // 4. Load.
         foreach (var files in plan)
         {
             foreach (var transaction in LoadPlan.SplitByRows(await ReadAsync(files, cancellationToken), _options.Limits))
@@ -73,7 +91,59 @@ public sealed class Loader(
         }
 
         Report();
-        return swept is not null || plan.Count > 0;
+        return swept is not null || plan.Count > 0 || released > 0;
+    }
+
+    /// <summary>Lets in what waited behind a parked change that is loaded or discarded, whichever loader held it back.</summary>
+    /// <returns>How many changes there were to let in.</returns>
+    private async Task<int> ReleaseAsync(CancellationToken cancellationToken)
+    {
+        var now = time.GetUtcNow();
+        if (now < _nextLook)
+        {
+            return 0;
+        }
+
+        var waiting = await warehouse.CountWaitingAsync(cancellationToken);
+        status.Waiting(waiting);
+        IReadOnlyList<Change> free = [];
+        if (waiting > 0 || !_hasLooked)
+        {
+            var parked = await _quarantine.ListAsync(cancellationToken);
+            if (waiting > 0)
+            {
+                free = await warehouse.ReleasableAsync(parked, _options.ReleaseMax, cancellationToken);
+            }
+
+            if (free.Count > 0 || parked.Count > 0)
+            {
+                await ReleaseAsync(free, cancellationToken);
+            }
+
+            _hasLooked = true;
+        }
+
+        // More than can be let in at once goes on at once.
+        _nextLook = free.Count == _options.ReleaseMax ? now : now + _options.ReleaseInterval;
+        return free.Count;
+    }
+
+    private async Task ReleaseAsync(IReadOnlyList<Change> changes, CancellationToken cancellationToken)
+    {
+        foreach (var change in changes.Where(_quarantine.IsDiscarded))
+        {
+            await warehouse.ForgetWaitingAsync(change, cancellationToken);
+        }
+
+        try
+        {
+            await LoadPartsAsync([.. changes.Where(c => !_quarantine.IsDiscarded(c))], [], cancellationToken);
+        }
+        catch (WarehouseException e) when (e.Fault == WarehouseFault.Refused)
+        {
+            // They are in the warehouse, and the next look tries them again.
+            logger.LogError("Not all of {Changes} changes that waited can be loaded: {Reason}", changes.Count, e.Message);
+        }
     }
 
     private void Offer(IEnumerable<ObjectInfo> files, bool isFresh)
@@ -142,14 +212,21 @@ public sealed class Loader(
     }
 
     /// <summary>
-    /// Loads the files in one transaction. When the warehouse refuses them, in two, and so on: the file that it
-    /// refuses is found in a few steps, and the others are loaded.
+    /// Loads the files in one transaction. When the warehouse refuses them, in two, and so on, down to the changes: the
+    /// one that it refuses is found in a few steps and parked, and the others are loaded.
     /// </summary>
     private async Task LoadAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
     {
         try
         {
-            await LoadTogetherAsync(files, cancellationToken);
+            if (files.Count == 1)
+            {
+                await LoadPartsAsync(files[0].Changes, files, cancellationToken);
+            }
+            else
+            {
+                await LoadTogetherAsync([.. files.SelectMany(f => f.Changes)], files, cancellationToken);
+            }
         }
         catch (WarehouseException e) when (e.Fault == WarehouseFault.Refused && files.Count > 1)
         {
@@ -164,13 +241,60 @@ public sealed class Loader(
         }
     }
 
-    private async Task LoadTogetherAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+    /// <param name="changes">Of a file, or that waited.</param>
+    /// <param name="files">Whose last part this is: their ledger is written with it.</param>
+    /// <param name="cancellationToken">Ends the load between two steps.</param>
+    private async Task LoadPartsAsync(IReadOnlyList<Change> changes, IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
     {
+        try
+        {
+            await LoadTogetherAsync(changes, files, cancellationToken);
+        }
+        catch (WarehouseException e) when (e.Fault == WarehouseFault.Refused && changes.Count > 1)
+        {
+            // The earlier half first: when a change of it is parked, its order's changes in the other one wait.
+            IReadOnlyList<Change> inOrder = [.. changes.OrderBy(c => c.SequenceNumber)];
+            var half = inOrder.Count / 2;
+            await LoadPartsAsync([.. inOrder.Take(half)], [], cancellationToken);
+            await LoadPartsAsync([.. inOrder.Skip(half)], files, cancellationToken);
+        }
+        catch (WarehouseException e) when (e.Fault == WarehouseFault.Refused && changes.Count == 1)
+        {
+            await ParkAsync(changes[0], e.Message, cancellationToken);
+            if (files.Count > 0)
+            {
+                await LoadTogetherAsync([], files, cancellationToken);
+            }
+        }
+    }
+
+    private async Task ParkAsync(Change change, string reason, CancellationToken cancellationToken)
+    {
+        if (_parked == _options.ParkedMax)
+        {
+            throw new WarehouseException(
+                WarehouseFault.Refused,
+                $"The warehouse refuses more than {_options.ParkedMax} changes, which are in quarantine; the rest is tried again. The next one's reason: {reason}");
+        }
+
+        if (await _quarantine.ParkAsync(change, reason, cancellationToken))
+        {
+            _parked++;
+            telemetry.Parked();
+        }
+
+        // It may have waited until now; behind itself it does not.
+        await warehouse.ForgetWaitingAsync(change, cancellationToken);
+    }
+
+    private async Task LoadTogetherAsync(IReadOnlyList<Change> changes, IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+    {
+        IReadOnlyCollection<ParkedChange> settled;
         for (var attempt = 1; ; attempt++)
         {
             try
             {
-                await LoadOnceAsync(files, cancellationToken);
+                settled = await LoadOnceAsync(changes, files, cancellationToken);
                 break;
             }
             catch (WarehouseException e) when (e.Fault == WarehouseFault.Conflict && attempt < ConflictAttemptsMax)
@@ -184,20 +308,43 @@ public sealed class Loader(
         {
             _pending.Remove(file.File.Key);
         }
+
+        if (settled.Count > 0)
+        {
+            await _quarantine.SettleAsync(settled, cancellationToken);
+
+            // What waited behind them is free.
+            _nextLook = DateTimeOffset.MinValue;
+        }
     }
 
-    private async Task LoadOnceAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+    /// <returns>The parked changes that the warehouse has, of this load or an earlier one.</returns>
+    private async Task<IReadOnlyCollection<ParkedChange>> LoadOnceAsync(
+        IReadOnlyList<Change> given, IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
-        var changes = files.SelectMany(f => f.Changes).ToList();
-        using var activity = telemetry.StartLoad(files, changes);
+        using var activity = telemetry.StartLoad(given, files);
         try
         {
             // The ledger is written in the same transaction as the rows: either a file is loaded and known to be, or
             // neither. Once COMMIT is sent the load may have taken effect whatever comes back.
             await using var load = await warehouse.BeginAsync(cancellationToken);
-            await load.StageAsync(files, cancellationToken);
-            var news = await load.DropKnownAsync(cancellationToken);
+
+            // Listed when no other loader is in a load, and after the changes were found: the object of a record that
+            // could not be decoded is written before its batch is acknowledged, so before any later change of its
+            // order could be found.
+            var parked = await _quarantine.ListAsync(cancellationToken);
+            var settled = parked.Count > 0 ? await load.SettledAsync(parked, cancellationToken) : [];
+            var wanted = given.Any(_quarantine.IsDiscarded) ? [.. given.Where(c => !_quarantine.IsDiscarded(c))] : given;
+            var (changes, waiting) = LoadPlan.Divide(wanted, [.. parked.Except(settled)]);
+
+            await load.StageAsync(changes, waiting, cancellationToken);
+            var news = (await load.DropKnownAsync(cancellationToken)).Where(row => row < changes.Count).ToList();
+            if (waiting.Count > 0)
+            {
+                await load.HoldBackAsync(cancellationToken);
+            }
+
             if (news.Count > 0)
             {
                 await load.InsertHistoryAsync(cancellationToken);
@@ -211,8 +358,15 @@ public sealed class Loader(
             telemetry.Loaded(files, news.Select(row => changes[row]), elapsed, time.GetUtcNow());
             status.Loaded(time.GetUtcNow());
             logger.LogInformation(
-                "Loaded {Changes} changes ({New} new) of {Files} files in {Milliseconds:F0} ms, up to {Key}",
-                changes.Count, news.Count, files.Count, elapsed.TotalMilliseconds, files[^1].File.Key);
+                "Loaded {Changes} changes ({New} new, {Waiting} have to wait) of {Files} files in {Milliseconds:F0} ms, up to {Key}",
+                given.Count, news.Count, waiting.Count, files.Count, elapsed.TotalMilliseconds, files.Count > 0 ? files[^1].File.Key : "-");
+            if (parked.Count == 0)
+            {
+                return [];
+            }
+
+            var loaded = changes.Select(c => (c.OrderId, c.SequenceNumber)).ToHashSet();
+            return [.. parked.Where(p => settled.Contains(p) || loaded.Contains((p.OrderId, p.SequenceNumber)))];
         }
         catch (Exception e)
         {

@@ -34,6 +34,21 @@ public sealed class LoaderOptions
     /// </summary>
     public int PendingMax { get; set; } = 20_000;
 
+    /// <summary>
+    /// How often the changes that wait behind a parked one are looked at, by this loader or another: one query of the
+    /// warehouse, and only when some wait one listing of the quarantine.
+    /// </summary>
+    public TimeSpan ReleaseInterval { get; set; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>Waiting changes that are let in at once. With documents of 400 KB, the largest that there are, they take 400 MB.</summary>
+    public int ReleaseMax { get; set; } = 1_000;
+
+    /// <summary>
+    /// Changes that are put into quarantine in one turn, some 20 transactions and two requests each. A warehouse that
+    /// refuses more than that is most likely wrong itself, so the rest waits, as files that fail, for somebody to look.
+    /// </summary>
+    public int ParkedMax { get; set; } = 100;
+
     /// <summary>First and longest pause before the next try, for a file that fails and for a store or warehouse that is away.</summary>
     public TimeSpan RetryFirst { get; set; } = TimeSpan.FromSeconds(1);
     public TimeSpan FileRetryMax { get; set; } = TimeSpan.FromMinutes(5);
@@ -64,12 +79,15 @@ public sealed class LoaderOptionsValidator : IValidateOptions<LoaderOptions>
         Positive(nameof(options.SweepInterval), options.SweepInterval);
         Positive(nameof(options.SweepWindow), options.SweepWindow);
         Positive(nameof(options.FullSweepInterval), options.FullSweepInterval);
+        Positive(nameof(options.ReleaseInterval), options.ReleaseInterval);
         Positive(nameof(options.RetryFirst), options.RetryFirst);
         Positive(nameof(options.FileRetryMax), options.FileRetryMax);
         Positive(nameof(options.OutageRetryMax), options.OutageRetryMax);
         Positive(nameof(options.StartupPatience), options.StartupPatience);
         AtLeast(1, nameof(options.DownloadParallelism), options.DownloadParallelism);
         AtLeast(2, nameof(options.PendingMax), options.PendingMax);
+        AtLeast(1, nameof(options.ReleaseMax), options.ReleaseMax);
+        AtLeast(1, nameof(options.ParkedMax), options.ParkedMax);
         AtLeast(1, "Limits:BytesMax", options.Limits.BytesMax);
         AtLeast(1, "Limits:FilesMax", options.Limits.FilesMax);
         AtLeast(1, "Limits:RowsMax", options.Limits.RowsMax);

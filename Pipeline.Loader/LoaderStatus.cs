@@ -11,6 +11,7 @@ public sealed class LoaderStatus : IHealthCheck
 
     public int PendingFiles => _state.Pending;
     public int FailingFiles => _state.Failing.Count;
+    public long WaitingChanges => _state.Waiting;
 
     public void Started() => _state = _state with { IsReady = true, Trouble = null };
 
@@ -23,6 +24,9 @@ public sealed class LoaderStatus : IHealthCheck
 
     public void Pending(int files, IReadOnlyList<string> failing) => _state = _state with { Pending = files, Failing = failing };
 
+    /// <summary>Changes that wait behind a parked one of their order.</summary>
+    public void Waiting(long changes) => _state = _state with { Waiting = changes };
+
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
         var state = _state;
@@ -30,6 +34,7 @@ public sealed class LoaderStatus : IHealthCheck
         {
             ["pending_files"] = state.Pending,
             ["failing_files"] = state.Failing.Count,
+            ["waiting_changes"] = state.Waiting,
         };
         if (state.LastLoad is { } lastLoad)
         {
@@ -52,6 +57,7 @@ public sealed class LoaderStatus : IHealthCheck
         public string? Trouble { get; init; }
         public DateTimeOffset? LastLoad { get; init; }
         public int Pending { get; init; }
+        public long Waiting { get; init; }
         public IReadOnlyList<string> Failing { get; init; } = [];
     }
 }

@@ -15,6 +15,7 @@ public sealed class LoaderTelemetry : IDisposable
     private readonly Histogram<double> _duration;
     private readonly Counter<long> _changes;
     private readonly Counter<long> _files;
+    private readonly Counter<long> _parked;
 
     public LoaderTelemetry(IMeterFactory meters, LoaderStatus status)
     {
@@ -25,10 +26,12 @@ public sealed class LoaderTelemetry : IDisposable
         _files = _meter.CreateCounter<long>("pipeline.load.files", "{file}", "Change files loaded.");
         _meter.CreateObservableGauge("pipeline.files.pending", () => status.PendingFiles, "{file}", "Files known and not loaded.");
         _meter.CreateObservableGauge("pipeline.files.failing", () => status.FailingFiles, "{file}", "Files that cannot be loaded.");
+        _parked = _meter.CreateCounter<long>("pipeline.changes.parked", "{change}", "Changes that the warehouse refused.");
+        _meter.CreateObservableGauge("pipeline.changes.waiting", () => status.WaitingChanges, "{change}", "Changes that wait behind a parked one of their order.");
     }
 
     /// <summary>One span a load, linked with the requests that wrote its changes.</summary>
-    public Activity? StartLoad(IReadOnlyList<ChangeObject> files, IReadOnlyList<Change> changes)
+    public Activity? StartLoad(IReadOnlyList<Change> changes, IReadOnlyList<ChangeObject> files)
     {
         if (!_activities.HasListeners())
         {
@@ -60,6 +63,8 @@ public sealed class LoaderTelemetry : IDisposable
 
         _changes.Add(count);
     }
+
+    public void Parked() => _parked.Add(1);
 
     public void Dispose() => _activities.Dispose();
 }

@@ -15,7 +15,7 @@ public sealed record ObjectPage(IReadOnlyList<ObjectInfo> Objects, bool IsTrunca
 /// <summary>An object as it was read, which may be another one than was listed.</summary>
 public sealed record ObjectContent(string ETag, byte[] Bytes);
 
-/// <summary>The bucket with the change files: all that the loader needs of S3.</summary>
+/// <summary>The bucket with the change files and the quarantine: all that the loader needs of S3.</summary>
 public interface IObjectStore
 {
     /// <exception cref="ObjectStoreException">No answer, which is never the same as no objects.</exception>
@@ -25,6 +25,14 @@ public interface IObjectStore
     /// <exception cref="ObjectUnreadableException">This one cannot be had, whatever the others do.</exception>
     /// <exception cref="ObjectStoreException">No answer.</exception>
     Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken);
+
+    /// <summary>Writes the object, over what is there under the same key. Returns only when it is stored.</summary>
+    /// <exception cref="ObjectStoreException">It may or may not be stored.</exception>
+    Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken);
+
+    /// <summary>Removes the object; one that is not there is no error.</summary>
+    /// <exception cref="ObjectStoreException">It may or may not be removed.</exception>
+    Task DeleteAsync(string key, CancellationToken cancellationToken);
 }
 
 /// <summary>The store is away or refuses: nothing is known, and the loader tries again later.</summary>
@@ -82,6 +90,33 @@ public sealed class S3ObjectStore(IAmazonS3 s3, string bucket) : IObjectStore
         catch (Exception e) when (IsStoreError(e, cancellationToken))
         {
             throw new ObjectStoreException($"Reading {key} in bucket {bucket} failed: {e.Message}", e);
+        }
+    }
+
+    public async Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
+    {
+        using var body = new MemoryStream(content.ToArray(), writable: false);
+        try
+        {
+            await s3.PutObjectAsync(
+                new PutObjectRequest { BucketName = bucket, Key = key, InputStream = body, AutoCloseStream = false, ContentType = contentType },
+                cancellationToken);
+        }
+        catch (Exception e) when (IsStoreError(e, cancellationToken))
+        {
+            throw new ObjectStoreException($"Writing {key} in bucket {bucket} failed: {e.Message}", e);
+        }
+    }
+
+    public async Task DeleteAsync(string key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await s3.DeleteObjectAsync(bucket, key, cancellationToken);
+        }
+        catch (Exception e) when (IsStoreError(e, cancellationToken))
+        {
+            throw new ObjectStoreException($"Removing {key} from bucket {bucket} failed: {e.Message}", e);
         }
     }
 

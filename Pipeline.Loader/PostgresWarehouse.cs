@@ -75,6 +75,63 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
             return await command.ExecuteNonQueryAsync(cancellationToken);
         });
 
+    public async Task<long> CountWaitingAsync(CancellationToken cancellationToken) => await CallAsync(async () =>
+    {
+        await using var query = database.CreateCommand("SELECT count(*) FROM waiting_changes");
+        return (long)(await query.ExecuteScalarAsync(cancellationToken))!;
+    });
+
+    public async Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+        await CallAsync(async () =>
+        {
+            var releasable = new List<Change>();
+            await using var query = database.CreateCommand(Sql.Releasable);
+            AddParked(query, parked);
+            query.Parameters.AddWithValue("max", max);
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                releasable.Add(new Change
+                {
+                    OrderId = rows.GetString(0),
+                    Version = rows.GetInt64(1),
+                    SequenceNumber = SequenceNumber.Parse(rows.GetString(2)),
+                    EventId = rows.GetString(3),
+                    Operation = ChangeFile.TryOperation(rows.GetString(4), out var operation)
+                        ? operation
+                        : throw new InvalidDataException("waiting_changes has an operation of an unknown name."),
+                    ChangedAt = Time(5)!.Value,
+                    TraceParent = Text(6),
+                    MerchantId = Text(7),
+                    CustomerId = Text(8),
+                    Status = OrderStatusText.TryParse(Text(9), out var status) ? status : null,
+                    Currency = Text(10),
+                    TotalAmount = rows.IsDBNull(11) ? null : rows.GetDecimal(11),
+                    CreatedAt = Time(12),
+                    UpdatedAt = Time(13),
+                    Document = rows.GetString(14),
+                });
+            }
+
+            return releasable;
+
+            string? Text(int column) => rows.IsDBNull(column) ? null : rows.GetString(column);
+
+            DateTimeOffset? Time(int column) => rows.IsDBNull(column)
+                ? null
+                : DateTimeOffset.UnixEpoch.AddTicks(rows.GetInt64(column) * TimeSpan.TicksPerMicrosecond);
+        });
+
+    public async Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => await CallAsync(async () =>
+    {
+        await using var command = database.CreateCommand(
+            "DELETE FROM waiting_changes WHERE order_id = $1 AND version = $2 AND sequence_number = $3");
+        command.Parameters.Add(new() { Value = change.OrderId });
+        command.Parameters.Add(new() { Value = change.Version });
+        command.Parameters.Add(new() { Value = change.SequenceNumber.ToString() });
+        return await command.ExecuteNonQueryAsync(cancellationToken);
+    });
+
     public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) =>
         await CallAsync(async () =>
         {
@@ -92,6 +149,12 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
                 throw;
             }
         });
+
+    private static void AddParked(NpgsqlCommand command, IReadOnlyCollection<ParkedChange> parked)
+    {
+        command.Parameters.AddWithValue("orders", parked.Select(p => p.OrderId).ToArray());
+        command.Parameters.AddWithValue("sequences", parked.Select(p => p.SequenceNumber.ToString()).ToArray());
+    }
 
     /// <summary>The reason may quote a library, and a library anything.</summary>
     private static string Storable(string reason) => reason[..Math.Min(reason.Length, ReasonLengthMax)].Replace('\0', '?');
@@ -128,44 +191,66 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
 
     private sealed class Load(NpgsqlConnection connection, NpgsqlTransaction transaction) : IWarehouseLoad
     {
+        /// <summary>A load of many rows that is to be stopped is stopped within some milliseconds.</summary>
+        private const int CancellationCheckRows = 1_000;
+
         private int _staged;
 
-        public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => CallAsync(async () =>
+        public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+            CallAsync<IReadOnlyList<ParkedChange>>(async () =>
+            {
+                var given = parked.ToList();
+                var settled = new List<ParkedChange>();
+                await using var query = new NpgsqlCommand(Sql.Settled, connection, transaction);
+                AddParked(query, given);
+                await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+                while (await rows.ReadAsync(cancellationToken))
+                {
+                    settled.Add(given[(int)rows.GetInt64(0) - 1]);
+                }
+
+                return settled;
+            });
+
+        public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken) => CallAsync(async () =>
         {
             // The rows are written without await: the importer fills a buffer, and only its flushes do I/O. A state
-            // machine for each of sixteen values of each row costs more than the rest of the copy.
+            // machine for each of seventeen values of each row costs more than the rest of the copy.
             await using var copy = await connection.BeginBinaryImportAsync(Sql.Stage, cancellationToken);
-            foreach (var file in files)
+            foreach (var change in changes.Concat(waiting))
             {
-                cancellationToken.ThrowIfCancellationRequested();
-                foreach (var change in file.Changes)
+                if (_staged % CancellationCheckRows == 0)
                 {
-                    copy.StartRow();
-                    copy.Write((long)_staged++, NpgsqlDbType.Bigint);
-                    copy.Write(change.OrderId, NpgsqlDbType.Text);
-                    copy.Write(change.Version, NpgsqlDbType.Bigint);
-                    copy.Write(change.SequenceNumber.ToString(), NpgsqlDbType.Text);
-                    copy.Write(change.EventId, NpgsqlDbType.Text);
-                    copy.Write(ChangeFile.NameOf(change.Operation), NpgsqlDbType.Text);
-                    WriteTime(copy, change.ChangedAt);
-                    WriteText(copy, change.TraceParent);
-                    WriteText(copy, change.MerchantId);
-                    WriteText(copy, change.CustomerId);
-                    WriteText(copy, change.Status is { } status ? OrderStatusText.Of(status) : null);
-                    WriteText(copy, change.Currency);
-                    if (change.TotalAmount is { } amount)
-                    {
-                        copy.Write(amount, NpgsqlDbType.Numeric);
-                    }
-                    else
-                    {
-                        copy.WriteNull();
-                    }
-
-                    WriteTime(copy, change.CreatedAt);
-                    WriteTime(copy, change.UpdatedAt);
-                    copy.Write(change.Document, NpgsqlDbType.Json);
+                    cancellationToken.ThrowIfCancellationRequested();
                 }
+
+                copy.StartRow();
+                copy.Write((long)_staged, NpgsqlDbType.Bigint);
+                copy.Write(_staged >= changes.Count, NpgsqlDbType.Boolean);
+                copy.Write(change.OrderId, NpgsqlDbType.Text);
+                copy.Write(change.Version, NpgsqlDbType.Bigint);
+                copy.Write(change.SequenceNumber.ToString(), NpgsqlDbType.Text);
+                copy.Write(change.EventId, NpgsqlDbType.Text);
+                copy.Write(ChangeFile.NameOf(change.Operation), NpgsqlDbType.Text);
+                WriteTime(copy, change.ChangedAt);
+                WriteText(copy, change.TraceParent);
+                WriteText(copy, change.MerchantId);
+                WriteText(copy, change.CustomerId);
+                WriteText(copy, change.Status is { } status ? OrderStatusText.Of(status) : null);
+                WriteText(copy, change.Currency);
+                if (change.TotalAmount is { } amount)
+                {
+                    copy.Write(amount, NpgsqlDbType.Numeric);
+                }
+                else
+                {
+                    copy.WriteNull();
+                }
+
+                WriteTime(copy, change.CreatedAt);
+                WriteTime(copy, change.UpdatedAt);
+                copy.Write(change.Document, NpgsqlDbType.Json);
+                _staged++;
             }
 
             return await copy.CompleteAsync(cancellationToken);
@@ -190,6 +275,8 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
 
             return kept;
         });
+
+        public Task HoldBackAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync(Sql.HoldBack, cancellationToken));
 
         public Task InsertHistoryAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync(Sql.InsertHistory, cancellationToken));
 
@@ -258,9 +345,12 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : IWarehouse
         public static readonly string Begin = Read("1-begin");
         public static readonly string Stage = Read("2-stage");
         public static readonly string DropKnown = Read("3-drop-known");
-        public static readonly string InsertHistory = Read("4-insert-history");
-        public static readonly string MergeCurrent = Read("5-merge-current");
-        public static readonly string Ledger = Read("6-ledger");
+        public static readonly string HoldBack = Read("4-hold-back");
+        public static readonly string InsertHistory = Read("5-insert-history");
+        public static readonly string MergeCurrent = Read("6-merge-current");
+        public static readonly string Ledger = Read("7-ledger");
+        public static readonly string Settled = Read("settled");
+        public static readonly string Releasable = Read("releasable");
         public static readonly string RecordFailure = Read("record-failure");
 
         private static string Read(string name)

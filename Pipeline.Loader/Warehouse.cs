@@ -27,22 +27,49 @@ public interface IWarehouse
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
     Task ForgetFailureAsync(string key, CancellationToken cancellationToken);
 
+    /// <summary>How many changes wait behind a parked one of their order.</summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task<long> CountWaitingAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// The waiting changes that no parked one (but those that <c>order_changes</c> has) is before any more, by order and
+    /// sequence number, at most <paramref name="max"/>.
+    /// </summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken);
+
+    /// <summary>The change does not wait any more, because it is parked itself, or discarded.</summary>
+    /// <exception cref="WarehouseException">The warehouse is away.</exception>
+    Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken);
+
     /// <summary>Begins a load and waits until no other loader is in one.</summary>
     /// <exception cref="WarehouseException">See <see cref="WarehouseFault"/>; so for every step of the load.</exception>
     Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken);
 }
 
 /// <summary>
-/// One load: a transaction whose steps are taken in this order. Disposing it without <see cref="CommitAsync"/> leaves
+/// One load: a transaction whose steps are taken in this order, those that have nothing to do left out. Disposing it without <see cref="CommitAsync"/> leaves
 /// nothing behind.
 /// </summary>
 public interface IWarehouseLoad : IAsyncDisposable
 {
-    /// <summary>Copies the changes into the staging table, numbered from 0 in the order given.</summary>
-    Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken);
+    /// <summary>Of the parked changes, those that are in <c>order_changes</c>: nothing waits for them.</summary>
+    Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken);
 
-    /// <summary>Drops what is staged twice or known already. Returns the numbers of the rows that stay: the new changes.</summary>
+    /// <summary>
+    /// Copies into the staging table what is to be loaded, numbered from 0 in the order given, and behind it what has to
+    /// wait, numbered on.
+    /// </summary>
+    Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Drops what is staged twice or known already; what is staged to be loaded waits no longer. Returns the numbers of
+    /// the rows that stay: the new changes.
+    /// </summary>
     Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken);
+
+    /// <summary>Moves what has to wait from the staging table to <c>waiting_changes</c>, each change once.</summary>
+    Task HoldBackAsync(CancellationToken cancellationToken);
 
     Task InsertHistoryAsync(CancellationToken cancellationToken);
 
@@ -63,7 +90,7 @@ public enum WarehouseFault
     /// <summary>Another transaction was in the way; the same load is tried again at once.</summary>
     Conflict,
 
-    /// <summary>The warehouse refuses the data; the load is split to find the file that it refuses.</summary>
+    /// <summary>The warehouse refuses the data; the load is split to find the change that it refuses.</summary>
     Refused,
 }
 

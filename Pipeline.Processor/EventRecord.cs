@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.IO.Hashing;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Amazon.Lambda.DynamoDBEvents;
@@ -16,9 +15,6 @@ public static class EventRecord
     /// warehouse and never put into HTML.
     /// </summary>
     private static readonly JsonWriterOptions Canonical = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-
-    /// <summary>A key's segment may be 255 characters long in some S3 servers that keep files; ids of AWS have 32.</summary>
-    private const int EventIdMax = 128;
 
     /// <exception cref="UndecodableRecordException">The image has no plain JSON form; the message says why.</exception>
     public static StreamRecord ToStreamRecord(DynamoDBEvent.DynamodbStreamRecord? record)
@@ -37,11 +33,7 @@ public static class EventRecord
 
     /// <summary>Under the event's id, or where that is missing or unusable under the hash of the quarantined content.</summary>
     public static string QuarantineKey(DynamoDBEvent.DynamodbStreamRecord? record, ReadOnlyMemory<byte> content) =>
-        ObjectKeys.Quarantine(
-            record?.Dynamodb is { } stream && ChangedAt(stream) is { } changedAt ? changedAt : DateTimeOffset.UnixEpoch,
-            record?.EventID is { Length: > 0 and <= EventIdMax } eventId
-                ? eventId
-                : $"no-event-id-{Convert.ToHexStringLower(XxHash128.Hash(content.Span))}");
+        ObjectKeys.Quarantine(record?.Dynamodb is { } stream ? ChangedAt(stream) : null, record?.EventID, content.Span);
 
     /// <summary>The event gives epoch seconds, which the serializer reads as UTC; null when it gives none.</summary>
     private static DateTimeOffset? ChangedAt(DynamoDBEvent.StreamRecord stream) => stream.ApproximateCreationDateTime == default

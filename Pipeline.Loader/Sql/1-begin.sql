@@ -28,6 +28,7 @@ LOCK TABLE load_ledger IN SHARE ROW EXCLUSIVE MODE;
 -- dead rows in the catalogue several times a second.
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_changes (
     row_no          bigint NOT NULL,
+    waits           boolean NOT NULL,
     order_id        text COLLATE "C" NOT NULL,
     version         bigint NOT NULL,
     sequence_number text COLLATE "C" NOT NULL,

@@ -1,4 +1,4 @@
 COPY staged_changes (
-    row_no, order_id, version, sequence_number, event_id, operation, changed_at, trace_parent,
+    row_no, waits, order_id, version, sequence_number, event_id, operation, changed_at, trace_parent,
     merchant_id, customer_id, status, currency, total_amount, created_at, updated_at, document
 ) FROM STDIN (FORMAT BINARY)

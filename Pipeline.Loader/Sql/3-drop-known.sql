@@ -1,7 +1,15 @@
 -- Files overlap and come twice: what is left in the staging table after this is new, each change once.
 
 -- The planner knows nothing of a temporary table before it is analyzed, and would join a large load row by row.
-ANALYZE staged_changes (row_no, order_id, version, sequence_number, operation);
+ANALYZE staged_changes (row_no, waits, order_id, version, sequence_number, operation);
+
+-- What is loaded now, or is known below to be loaded already, waits no longer.
+DELETE FROM waiting_changes w
+USING staged_changes s
+WHERE NOT s.waits
+  AND s.order_id = w.order_id
+  AND s.version = w.version
+  AND s.sequence_number = w.sequence_number;
 
 -- Duplicates within the load. They are rare, so the keys are counted and only what is double is touched, instead of
 -- sorting all rows with their documents.

@@ -18,7 +18,9 @@ public class DiscoveryTests
         Assert.True(await TurnAsync(harness));
 
         Assert.Equal([key], Assert.Single(_warehouse.Loads));
-        Assert.Equal(["hour=07/", "hour=08/"], harness.Objects.Listings.Select(l => l.Prefix[^8..]));
+        Assert.Equal(
+            [$"{Names.ChangesPrefix}dt=2026-11-24/hour=07/", $"{Names.ChangesPrefix}dt=2026-11-24/hour=08/", Names.QuarantinePrefix],
+            harness.Objects.Listings.Select(l => l.Prefix));
     }
 
     [Fact]

@@ -89,6 +89,26 @@ internal sealed class MemoryObjects : IObjectStore
         }
     }
 
+    public Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
+    {
+        lock (_lock)
+        {
+            Refuse();
+            Put(key, content.ToArray());
+            return Task.CompletedTask;
+        }
+    }
+
+    public Task DeleteAsync(string key, CancellationToken cancellationToken)
+    {
+        lock (_lock)
+        {
+            Refuse();
+            _objects.Remove(key);
+            return Task.CompletedTask;
+        }
+    }
+
     public Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken)
     {
         const int PageSize = 1_000;
@@ -184,5 +204,6 @@ internal static class DatabaseExtensions
         ALTER TABLE order_changes DROP CONSTRAINT order_changes_key;
         ALTER TABLE load_ledger DROP CONSTRAINT load_ledger_key;
         ALTER TABLE load_failures DROP CONSTRAINT load_failures_key;
+        ALTER TABLE waiting_changes DROP CONSTRAINT waiting_changes_key;
         """);
 }

@@ -81,7 +81,7 @@ public class LoadTests(PostgresFixture postgres)
 
         // The zombie has staged its file and hangs. Its server sees it idle too long and ends it; here at once.
         await using var zombie = await warehouse.BeginAsync(Cancelled);
-        await zombie.StageAsync(files, Cancelled);
+        await zombie.StageAsync(files[0].Changes, [], Cancelled);
         Assert.Equal([0], await zombie.DropKnownAsync(Cancelled));
         var other = Task.Run(() => LoadAsync(warehouse, files), Cancelled);
         await UntilAsync(database, "SELECT 1 AS one FROM pg_locks WHERE NOT granted");
@@ -133,7 +133,7 @@ public class LoadTests(PostgresFixture postgres)
 
         await using (var first = await warehouse.BeginAsync(Cancelled))
         {
-            await first.StageAsync(files, Cancelled);
+            await first.StageAsync(files[0].Changes, [], Cancelled);
             await first.DropKnownAsync(Cancelled);
             var second = Task.Run(() => LoadAsync(warehouse, files), Cancelled);
             await UntilAsync(database, "SELECT 1 AS one FROM pg_locks WHERE NOT granted");
@@ -212,44 +212,6 @@ public class LoadTests(PostgresFixture postgres)
 
         await harness.DrainAsync();
         Assert.Equal(["1|1|1"], await CountsAsync(database));
-    }
-
-    [Fact]
-    public async Task A_file_that_the_warehouse_refuses_is_found_and_recorded_and_stops_no_other()
-    {
-        await using var database = await DatabaseAsync(withKeys: true);
-        using var harness = new Harness(new PostgresWarehouse(database));
-        for (var n = 1; n <= 20; n++)
-        {
-            await harness.Objects.PutAsync([Changes.Change($"o-{n}", n, 1)]);
-        }
-
-        // A codec that let it pass would write a document that is no JSON.
-        Change[] poison = [Changes.Change("ana@example.com", 21, 1) with { Document = "{\"name\":\"Ana Souza\"" }];
-        var key = await harness.Objects.PutAsync(poison);
-        await harness.DrainAsync();
-
-        Assert.Equal(["20|20|20"], await CountsAsync(database));
-        var failure = Assert.Single(await database.RowsAsync("SELECT object_key, attempts, reason FROM load_failures"));
-        Assert.StartsWith($"{key}|1|22P02", failure, StringComparison.Ordinal);
-        Assert.DoesNotContain("Ana", failure, StringComparison.Ordinal);
-        Assert.Equal(HealthStatus.Degraded, await HealthAsync(harness));
-
-        // Tried again after its pause, and no sooner, also by a loader that starts anew.
-        harness.Time.Advance(TimeSpan.FromMilliseconds(100));
-        await harness.DrainAsync();
-        Assert.Equal(["1"], await database.RowsAsync("SELECT attempts FROM load_failures"));
-        harness.Time.Advance(TimeSpan.FromSeconds(2));
-        await harness.DrainAsync();
-        Assert.Equal(["2"], await database.RowsAsync("SELECT attempts FROM load_failures"));
-
-        // Mended: the object is written anew.
-        await harness.Objects.PutAsync([poison[0] with { Document = "{}" }], key);
-        harness.Time.Advance(TimeSpan.FromMinutes(5));
-        await harness.DrainAsync();
-        Assert.Equal(["21|21|21"], await CountsAsync(database));
-        Assert.Empty(await database.RowsAsync("SELECT object_key FROM load_failures"));
-        Assert.Equal(HealthStatus.Healthy, await HealthAsync(harness));
     }
 
     [Fact]
@@ -347,7 +309,7 @@ public class LoadTests(PostgresFixture postgres)
         await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => migrator.MigrateAsync(Cancelled)));
         await migrator.MigrateAsync(Cancelled);
 
-        Assert.Equal(["3"], await database.RowsAsync("SELECT count(*) AS scripts FROM schema_migrations"));
+        Assert.Equal(["4"], await database.RowsAsync("SELECT count(*) AS scripts FROM schema_migrations"));
         Assert.Equal(["0|0|0"], await CountsAsync(database));
     }
 
@@ -368,7 +330,7 @@ public class LoadTests(PostgresFixture postgres)
     private static async Task<IReadOnlyList<int>> LoadAsync(PostgresWarehouse warehouse, ChangeObject[] files)
     {
         await using var load = await warehouse.BeginAsync(Cancelled);
-        await load.StageAsync(files, Cancelled);
+        await load.StageAsync(files[0].Changes, [], Cancelled);
         var news = await load.DropKnownAsync(Cancelled);
         await load.InsertHistoryAsync(Cancelled);
         await load.MergeCurrentAsync(Cancelled);
@@ -420,11 +382,22 @@ public class LoadTests(PostgresFixture postgres)
 
         public Task ForgetFailureAsync(string key, CancellationToken cancellationToken) => inner.ForgetFailureAsync(key, cancellationToken);
 
+        public Task<long> CountWaitingAsync(CancellationToken cancellationToken) => inner.CountWaitingAsync(cancellationToken);
+
+        public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+            inner.ReleasableAsync(parked, max, cancellationToken);
+
+        public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => inner.ForgetWaitingAsync(change, cancellationToken);
+
         public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) => new Load(this, await inner.BeginAsync(cancellationToken));
 
         private sealed class Load(FaultyWarehouse owner, IWarehouseLoad inner) : IWarehouseLoad
         {
-            public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => inner.StageAsync(files, cancellationToken);
+            public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+                inner.SettledAsync(parked, cancellationToken);
+            public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken) =>
+                inner.StageAsync(changes, waiting, cancellationToken);
+            public Task HoldBackAsync(CancellationToken cancellationToken) => inner.HoldBackAsync(cancellationToken);
             public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => inner.DropKnownAsync(cancellationToken);
             public Task InsertHistoryAsync(CancellationToken cancellationToken) => inner.InsertHistoryAsync(cancellationToken);
             public Task MergeCurrentAsync(CancellationToken cancellationToken) => inner.MergeCurrentAsync(cancellationToken);

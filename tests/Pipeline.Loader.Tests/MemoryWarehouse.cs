@@ -1,3 +1,5 @@
+using Pipeline.Core;
+
 namespace Pipeline.Loader.Tests;
 
 /// <summary>A ledger in memory, for tests of what is found and when. What a load does to rows is tested on PostgreSQL.</summary>
@@ -44,6 +46,17 @@ internal sealed class MemoryWarehouse : IWarehouse
         return Task.CompletedTask;
     }
 
+    public Task<long> CountWaitingAsync(CancellationToken cancellationToken)
+    {
+        Refuse();
+        return Task.FromResult(0L);
+    }
+
+    public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+        throw new InvalidOperationException("Nothing waits.");
+
+    public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => throw new InvalidOperationException("Nothing is parked.");
+
     public Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
         Refuse();
@@ -63,11 +76,16 @@ internal sealed class MemoryWarehouse : IWarehouse
         private int _rows;
         private IReadOnlyList<ChangeObject> _files = [];
 
-        public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+        public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+            throw new InvalidOperationException("Nothing is parked.");
+
+        public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken)
         {
-            _rows = files.Sum(f => f.Changes.Count);
+            _rows = changes.Count;
             return Task.CompletedTask;
         }
+
+        public Task HoldBackAsync(CancellationToken cancellationToken) => throw new InvalidOperationException("Nothing waits.");
 
         public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) =>
             Task.FromResult<IReadOnlyList<int>>([.. Enumerable.Range(0, _rows)]);

@@ -1,0 +1,210 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Pipeline.Core;
+
+namespace Pipeline.Loader;
+
+/// <summary>A change in quarantine, as far as the loader has to know it.</summary>
+/// <param name="Key">Of the object that holds it.</param>
+/// <param name="OrderId">The order whose later changes wait behind it.</param>
+/// <param name="SequenceNumber">Greater ones of the order wait.</param>
+/// <param name="Attempt">How often it was tried.</param>
+public sealed record ParkedChange(string Key, string OrderId, SequenceNumber SequenceNumber, int Attempt);
+
+/// <summary>
+/// A change that the warehouse refused, whole, so that it can be loaded when the cause is mended. It follows from the
+/// change and the reason alone: a load that is tried again writes the same bytes.
+/// </summary>
+public sealed record QuarantinedChange(string Reason, Change Change, int Attempt)
+{
+    /// <summary>People read it: é and not \u00E9.</summary>
+    private static readonly QuarantineJsonContext Readable =
+        new(new JsonSerializerOptions(QuarantineJsonContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
+    public byte[] ToJson() => JsonSerializer.SerializeToUtf8Bytes(this, Readable.QuarantinedChange);
+
+    /// <exception cref="JsonException">Not a change in quarantine.</exception>
+    public static QuarantinedChange Parse(ReadOnlySpan<byte> json) =>
+        JsonSerializer.Deserialize(json, Readable.QuarantinedChange) ?? throw new JsonException("The object is null.");
+}
+
+/// <summary>
+/// <c>orders/quarantine/</c>: what could not be decoded (written by process_orders) or loaded (written here). The objects
+/// are the only truth about what is parked, so they are listed before every load; each is read once.
+/// </summary>
+public sealed class Quarantine(IObjectStore objects, ILogger logger)
+{
+    public const string ContentType = "application/json";
+
+    /// <summary>Objects read at once: after a start all there are, else the few that came since the last listing.</summary>
+    private const int ReadParallelism = 8;
+
+    /// <summary>By key, with the ETag of what was read; null for an object that tells no order: nothing waits behind it.</summary>
+    private readonly Dictionary<string, (string ETag, ParkedChange? Parked)> _known = new(StringComparer.Ordinal);
+
+    /// <summary>
+    /// Keys of the discarded changes, as they were in quarantine. An operator decided on each of them, so they are few.
+    /// Null when they are to be listed (again).
+    /// </summary>
+    private HashSet<string>? _discarded;
+
+    /// <summary>What is parked now.</summary>
+    /// <exception cref="ObjectStoreException">No answer: nothing can be loaded, since it is not known what has to wait.</exception>
+    public async Task<IReadOnlyList<ParkedChange>> ListAsync(CancellationToken cancellationToken)
+    {
+        var listed = await ListAsync(Names.QuarantinePrefix, cancellationToken);
+        var unread = listed.Where(o => !_known.TryGetValue(o.Key, out var known) || known.ETag != o.ETag).ToList();
+        var read = new (string Key, string ETag, ParkedChange? Parked)?[unread.Count];
+        await Parallel.ForAsync(
+            0,
+            unread.Count,
+            // On the caller's scheduler, which is the default one but in the simulation.
+            new ParallelOptions { MaxDegreeOfParallelism = ReadParallelism, CancellationToken = cancellationToken, TaskScheduler = TaskScheduler.Current },
+            async (i, ct) => read[i] = await ReadAsync(unread[i], ct));
+        foreach (var found in read.OfType<(string Key, string ETag, ParkedChange? Parked)>())
+        {
+            _known[found.Key] = (found.ETag, found.Parked);
+        }
+
+        // What is gone was loaded or discarded; which of the two, the other prefix tells.
+        var present = listed.Select(o => o.Key).ToHashSet(StringComparer.Ordinal);
+        foreach (var gone in _known.Keys.Where(key => !present.Contains(key)).ToList())
+        {
+            _known.Remove(gone);
+            _discarded = null;
+        }
+
+        _discarded ??= [.. (await ListAsync(Names.DiscardedPrefix, cancellationToken)).Select(o => o.Key)];
+        return [.. _known.Values.Select(known => known.Parked).OfType<ParkedChange>().Where(parked => !_discarded.Contains(ObjectKeys.Discarded(parked.Key)))];
+    }
+
+    /// <summary>An operator decided that the change does not belong into the warehouse, also when its file is loaded again.</summary>
+    public bool IsDiscarded(Change change) =>
+        _discarded is { Count: > 0 } && _discarded.Contains(ObjectKeys.Discarded(ObjectKeys.Quarantine(change)));
+
+    /// <summary>Parks the change, unless it is discarded. A crash behind it leaves a state in which the next try does the same again.</summary>
+    /// <returns>Whether it is parked.</returns>
+    /// <exception cref="ObjectStoreException">It may or may not be parked.</exception>
+    public async Task<bool> ParkAsync(Change change, string reason, CancellationToken cancellationToken)
+    {
+        // What is parked already keeps its count of tries, which a redrive raises.
+        _discarded = null;
+        var parked = await ListAsync(cancellationToken);
+        if (IsDiscarded(change))
+        {
+            return false;
+        }
+
+        var key = ObjectKeys.Quarantine(change);
+        var attempt = parked.FirstOrDefault(p => p.Key == key)?.Attempt ?? 1;
+        await objects.PutAsync(key, new QuarantinedChange(reason, change, attempt).ToJson(), ContentType, cancellationToken);
+        logger.LogError(
+            "Change {SequenceNumber} of order {OrderId} is refused and in quarantine as {Key}: {Reason}", change.SequenceNumber, change.OrderId, key, reason);
+        return true;
+    }
+
+    /// <summary>Takes away what the warehouse has: a change that is loaded is parked no longer.</summary>
+    /// <exception cref="ObjectStoreException">The objects may stay; the next load takes them away.</exception>
+    public async Task SettleAsync(IReadOnlyCollection<ParkedChange> settled, CancellationToken cancellationToken)
+    {
+        foreach (var parked in settled)
+        {
+            await objects.DeleteAsync(parked.Key, cancellationToken);
+            _known.Remove(parked.Key);
+            logger.LogInformation("Change {SequenceNumber} of order {OrderId} is loaded and left the quarantine ({Key})", parked.SequenceNumber, parked.OrderId, parked.Key);
+        }
+    }
+
+    private async Task<IReadOnlyList<ObjectInfo>> ListAsync(string prefix, CancellationToken cancellationToken)
+    {
+        var listed = new List<ObjectInfo>();
+        ObjectPage page;
+        do
+        {
+            page = await objects.ListAsync(prefix, listed.Count > 0 ? listed[^1].Key : null, cancellationToken);
+            listed.AddRange(page.Objects);
+        }
+        while (page.IsTruncated);
+        return listed;
+    }
+
+    private async Task<(string Key, string ETag, ParkedChange? Parked)?> ReadAsync(ObjectInfo listed, CancellationToken cancellationToken)
+    {
+        try
+        {
+            // What was taken away since the listing is not parked.
+            return await objects.GetAsync(listed.Key, cancellationToken) is { } content
+                ? (listed.Key, content.ETag, Peek(listed.Key, content.Bytes))
+                : null;
+        }
+        catch (Exception e) when (e is ObjectUnreadableException or JsonException)
+        {
+            logger.LogWarning("Nothing waits behind {Key}, because the order in it cannot be read: {Reason}", listed.Key, e.Message);
+            return (listed.Key, listed.ETag, null);
+        }
+    }
+
+    /// <summary>The order and the place in it of either kind of object: of a change, or of a record of the stream as the event had it.</summary>
+    /// <exception cref="JsonException">The object is no JSON.</exception>
+    internal static ParkedChange? Peek(string key, ReadOnlyMemory<byte> json)
+    {
+        using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = JsonDepthMax });
+        var root = document.RootElement;
+        var stream = Member(Member(root, "record"), "dynamodb");
+        var orderId = Text(Member(Member(root, "change"), "order_id")) ?? Text(Member(Member(Member(stream, "keys"), "order_id"), "s"));
+        var sequence = Text(Member(Member(root, "change"), "sequence_number")) ?? Text(Member(stream, "sequencenumber"));
+        var attempt = Member(root, "attempt") is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var tries) ? tries : 1;
+        return orderId is not null && SequenceNumber.TryParse(sequence, out var sequenceNumber)
+            ? new ParkedChange(key, orderId, sequenceNumber, attempt)
+            : null;
+    }
+
+    /// <summary>An item nests up to 32 levels deep, and in an event each level is two of JSON.</summary>
+    private const int JsonDepthMax = 128;
+
+    /// <summary>Whatever its case: that is not the same in all versions of Lambda's serializer.</summary>
+    private static JsonElement? Member(JsonElement? element, string name)
+    {
+        if (element is { ValueKind: JsonValueKind.Object } map)
+        {
+            foreach (var member in map.EnumerateObject())
+            {
+                if (string.Equals(member.Name, name, StringComparison.OrdinalIgnoreCase))
+                {
+                    return member.Value;
+                }
+            }
+        }
+
+        return null;
+    }
+
+    private static string? Text(JsonElement? element) => element is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
+}
+
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    WriteIndented = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true,
+    Converters = [typeof(SequenceNumberConverter), typeof(OperationConverter)])]
+[JsonSerializable(typeof(QuarantinedChange))]
+internal sealed partial class QuarantineJsonContext : JsonSerializerContext;
+
+internal sealed class OperationConverter : JsonConverter<Operation>
+{
+    public override Operation Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        ChangeFile.TryOperation(reader.GetString(), out var value) ? value : throw new JsonException("Not an operation.");
+
+    public override void Write(Utf8JsonWriter writer, Operation value, JsonSerializerOptions options) => writer.WriteStringValue(ChangeFile.NameOf(value));
+}
+
+internal sealed class SequenceNumberConverter : JsonConverter<SequenceNumber>
+{
+    public override SequenceNumber Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        SequenceNumber.TryParse(reader.GetString(), out var value) ? value : throw new JsonException("Not a sequence number.");
+
+    public override void Write(Utf8JsonWriter writer, SequenceNumber value, JsonSerializerOptions options) => writer.WriteStringValue(value.ToString());
+}
