@@ -4,7 +4,7 @@ using Npgsql;
 
 namespace Pipeline.Loader;
 
-/// <summary>Brings the schema of the warehouse up to date: Migrations/*.sql, each once and in a transaction.</summary>
+/// <summary>Brings the schema of the warehouse up to date: Migrations/postgres/*.sql, each once and in a transaction.</summary>
 public sealed class Migrator(NpgsqlDataSource database, ILogger<Migrator> logger)
 {
     /// <summary>Of an advisory lock, any number that nobody else uses: two loaders that start together migrate in turn.</summary>

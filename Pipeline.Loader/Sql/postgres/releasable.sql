@@ -1,5 +1,5 @@
--- The waiting changes that no parked one is before any more, but for those that are loaded. Times are microseconds since
--- 1970: a time at the edge of its range would be read as infinity.
+-- The waiting changes that no parked one is before any more, but for those that are loaded. Times are text, because
+-- the driver would read one at the edge of its range as infinity.
 WITH parked AS (
     SELECT p.order_id, min(p.sequence_number) AS first_parked
     FROM unnest(@orders, @sequences) AS p (order_id, sequence_number)
@@ -8,10 +8,10 @@ WITH parked AS (
 )
 SELECT
     w.order_id, w.version, w.sequence_number, w.event_id, w.operation,
-    (extract(epoch FROM w.changed_at) * 1000000)::bigint,
-    w.trace_parent, w.merchant_id, w.customer_id, w.status, w.currency, w.total_amount,
-    (extract(epoch FROM w.created_at) * 1000000)::bigint,
-    (extract(epoch FROM w.updated_at) * 1000000)::bigint,
+    to_char(w.changed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    w.trace_parent, w.merchant_id, w.customer_id, w.status, w.currency, w.total_amount::text,
+    to_char(w.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    to_char(w.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
     w.document::text
 FROM waiting_changes w
 LEFT JOIN parked p ON p.order_id = w.order_id

@@ -1,6 +1,5 @@
 -- One load at a time. A second loader waits here; one that was stopped in the middle of a load and wakes up late
 -- either still holds this lock, or has lost it together with its transaction. Readers of the ledger do not wait.
--- (Redshift: LOCK load_ledger, as the first statement, so that the snapshot is taken behind it.)
 
 -- Longer than any load takes, so waiting this long means that the other loader hangs.
 SET LOCAL lock_timeout = '60s';

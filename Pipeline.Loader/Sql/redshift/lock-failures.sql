@@ -1,0 +1,1 @@
+LOCK load_failures;
