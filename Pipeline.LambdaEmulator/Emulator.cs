@@ -10,7 +10,7 @@ public sealed partial class Emulator(
     EmulatorOptions options,
     StackPlan plan,
     Provisioner provisioner,
-    IReadOnlyList<EventSourceMapping> mappings,
+    IReadOnlyList<IEventSourceMapping> mappings,
     Telemetry telemetry,
     TimeProvider time,
     IHostApplicationLifetime lifetime,
@@ -25,7 +25,7 @@ public sealed partial class Emulator(
     public string? NotReady() =>
         !_isProvisioned ? "The stack is not provisioned yet."
         : mappings.FirstOrDefault(mapping => mapping.State is MappingState.Creating or MappingState.Problem || mapping.Problem is not null) is { } mapping
-            ? $"The mapping of {mapping.Plan.Table} to {mapping.Plan.Function.Name} is {mapping.State}: {mapping.Problem}"
+            ? $"The mapping of {mapping.Source} to {mapping.FunctionName} is {mapping.State}: {mapping.Problem}"
             : null;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -65,7 +65,7 @@ public sealed partial class Emulator(
     }
 
     /// <summary>A mapping that cannot go on ends the others: half an emulator would look like a whole one.</summary>
-    private static async Task RunAsync(EventSourceMapping mapping, CancellationTokenSource ends)
+    private static async Task RunAsync(IEventSourceMapping mapping, CancellationTokenSource ends)
     {
         try
         {
@@ -79,9 +79,9 @@ public sealed partial class Emulator(
     }
 
     private IEnumerable<(string Function, string ShardId, TimeSpan Age)> IteratorAges() =>
-        from mapping in mappings
+        from mapping in mappings.OfType<EventSourceMapping>()
         from shard in mapping.Shards()
-        select (mapping.Plan.Function.Name, shard.ShardId, shard.IteratorAge(time.GetUtcNow()));
+        select (mapping.FunctionName, shard.ShardId, shard.IteratorAge(time.GetUtcNow()));
 
     private FileStream LockFolder()
     {

@@ -42,7 +42,7 @@ public sealed record EmulatorOptions
             Description = "Create the template's tables, buckets and queues where they are missing.",
         };
         var command = new RootCommand(
-            "Runs AWS Lambda functions locally behind a faithful event source mapping for DynamoDB Streams.\n\n"
+            "Runs AWS Lambda functions locally behind faithful event source mappings for DynamoDB Streams and SQS.\n\n"
             + "A function is any process with a Lambda runtime client; give it AWS_LAMBDA_RUNTIME_API=HOST:PORT/FUNCTION.\n\n"
             + "Environment: ASPNETCORE_URLS (where to listen; default http://127.0.0.1:5090), AWS_REGION, AWS_ACCESS_KEY_ID, "
             + "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_DYNAMODB_STREAMS (default: that of DynamoDB), "
@@ -88,7 +88,7 @@ public sealed record EmulatorOptions
             Endpoint("S3");
         }
 
-        if ((Provision && plan.Queues.Count > 0) || plan.Mappings.Any(mapping => mapping.OnFailure is OnFailurePlan.Sqs))
+        if ((Provision && plan.Queues.Count > 0) || plan.QueueMappings.Count > 0 || plan.Mappings.Any(mapping => mapping.OnFailure is OnFailurePlan.Sqs))
         {
             Endpoint("SQS");
         }

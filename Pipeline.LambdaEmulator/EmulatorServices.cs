@@ -18,7 +18,8 @@ public static class EmulatorServices
     {
         services.AddSingleton(provider => new FunctionRegistry(plan.Functions.Select(definition =>
             ActivatorUtilities.CreateInstance<LambdaFunction>(provider, definition))));
-        services.AddSingleton<IReadOnlyList<EventSourceMapping>>(provider => [.. plan.Mappings.Select(mapping => Mapping(provider, mapping))]);
+        services.AddSingleton<IReadOnlyList<IEventSourceMapping>>(provider =>
+            [.. plan.Mappings.Select(mapping => Mapping(provider, mapping)), .. plan.QueueMappings.Select(mapping => Mapping(provider, mapping))]);
         services.AddSingleton<Emulator>();
         services.AddHostedService(provider => provider.GetRequiredService<Emulator>());
     }
@@ -54,6 +55,15 @@ public static class EmulatorServices
             .WithMetrics(metrics => metrics.AddMeter(Telemetry.Name).AddAspNetCoreInstrumentation())
             .UseOtlpExporter();
     }
+
+    private static QueueMapping Mapping(IServiceProvider provider, QueueMappingPlan plan) => new(
+        plan,
+        provider.GetRequiredService<EmulatorOptions>().Region,
+        provider.GetRequiredService<FunctionRegistry>().Find(plan.Function.Name)!,
+        provider.GetRequiredService<IAmazonSQS>(),
+        provider.GetRequiredService<Telemetry>(),
+        provider.GetRequiredService<TimeProvider>(),
+        provider.GetRequiredService<ILogger<QueueMapping>>());
 
     private static EventSourceMapping Mapping(IServiceProvider provider, MappingPlan plan)
     {

@@ -20,26 +20,33 @@ public static class StatusApi
         app.MapGet("/health", (Emulator emulator) => emulator.NotReady() is { } reason
             ? Results.Text(reason, statusCode: StatusCodes.Status503ServiceUnavailable)
             : Results.Text("Healthy"));
-        app.MapGet("/event-source-mappings", (IReadOnlyList<EventSourceMapping> mappings, FunctionRegistry functions, TimeProvider time) =>
+        app.MapGet("/event-source-mappings", (IReadOnlyList<IEventSourceMapping> mappings, FunctionRegistry functions, TimeProvider time) =>
             Results.Json(mappings.Select(mapping => Mapping(mapping, functions, time.GetUtcNow())), Json));
     }
 
-    private static object Mapping(EventSourceMapping mapping, FunctionRegistry functions, DateTimeOffset now) => new
+    private static object Mapping(IEventSourceMapping mapping, FunctionRegistry functions, DateTimeOffset now)
     {
-        Uuid = mapping.Plan.Id,
-        Function = mapping.Plan.Function.Name,
-        mapping.StreamArn,
-        mapping.State,
-        mapping.Problem,
-        IdleEnvironments = functions.Find(mapping.Plan.Function.Name)!.IdleEnvironments,
-        Shards = mapping.Shards().Select(shard => new
+        var stream = mapping as EventSourceMapping;
+        var queue = mapping as QueueMapping;
+        return new
         {
-            shard.ShardId,
-            shard.Checkpoint,
-            shard.RecordsBuffered,
-            IteratorAgeMs = (long)shard.IteratorAge(now).TotalMilliseconds,
-            shard.BatchesInFlight,
-            shard.LastError,
-        }),
-    };
+            Uuid = mapping.Id,
+            Function = mapping.FunctionName,
+            stream?.StreamArn,
+            QueueArn = queue?.Plan.QueueArn,
+            mapping.State,
+            mapping.Problem,
+            functions.Find(mapping.FunctionName)!.IdleEnvironments,
+            Shards = (stream?.Shards() ?? []).Select(shard => new
+            {
+                shard.ShardId,
+                shard.Checkpoint,
+                shard.RecordsBuffered,
+                IteratorAgeMs = (long)shard.IteratorAge(now).TotalMilliseconds,
+                shard.BatchesInFlight,
+                shard.LastError,
+            }),
+            Queue = queue?.Status,
+        };
+    }
 }

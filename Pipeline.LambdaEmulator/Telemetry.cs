@@ -10,15 +10,23 @@ public sealed class Telemetry : IDisposable
     public const string Name = "Pipeline.LambdaEmulator";
 
     private readonly ActivitySource _source = new(Name);
-    private readonly Meter _meter = new(Name);
+    private readonly Meter _meter;
+    private readonly Counter<long> _batches;
     private readonly Counter<long> _records;
+    private readonly Counter<long> _retries;
+    private readonly Counter<long> _bisections;
     private readonly Counter<long> _discarded;
     private readonly Histogram<double> _invocations;
 
     public Telemetry()
     {
+        // The scope tells the meters of several emulators in one process apart.
+        _meter = new Meter(Name, version: null, tags: null, scope: this);
+        _batches = _meter.CreateCounter<long>("lambda.event_source.batches", "{batch}", "Batches sent to the function, again after a failure.");
         _records = _meter.CreateCounter<long>("lambda.event_source.records", "{record}", "Records sent to the function, again after a failure.");
-        _discarded = _meter.CreateCounter<long>("lambda.event_source.discarded", "{record}", "Records given up.");
+        _retries = _meter.CreateCounter<long>("lambda.event_source.retries", "{batch}", "Batches whose records were sent before.");
+        _bisections = _meter.CreateCounter<long>("lambda.event_source.bisections", "{bisection}", "Batches that were split after a failure.");
+        _discarded = _meter.CreateCounter<long>("lambda.event_source.discarded", "{record}", "Records given up; the tag destination says where they are parked.");
         _invocations = _meter.CreateHistogram<double>("lambda.invocation.duration", "s", "From the batch to its outcome, waiting for an environment included.");
     }
 
@@ -31,27 +39,47 @@ public sealed class Telemetry : IDisposable
             "ms",
             "Age of the oldest unprocessed record.");
 
-    public Activity? StartBatch(string function, BatchOrigin origin, Batch batch) => _source.StartActivity(
+    public Activity? StartBatch(string function, BatchOrigin origin, Batch batch) => Start(
+        function,
+        batch.Count,
+        new("aws.dynamodb.stream.shard_id", origin.ShardId),
+        new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
+        new("lambda.batch.failed_attempts", batch.FailedAttempts));
+
+    public Activity? StartBatch(string function, string queue, QueueBatch batch) => Start(
+        function, batch.Count, new("messaging.system", "aws_sqs"), new("messaging.destination.name", queue));
+
+    private Activity? Start(string function, int records, params KeyValuePair<string, object?>[] tags) => _source.StartActivity(
         $"invoke {function}",
         ActivityKind.Client,
         default(ActivityContext),
-        [
-            new("faas.invoked_name", function),
-            new("aws.dynamodb.stream.shard_id", origin.ShardId),
-            new("messaging.batch.message_count", batch.Count),
-            new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
-            new("lambda.batch.failed_attempts", batch.FailedAttempts),
-        ]);
+        [new("faas.invoked_name", function), new("messaging.batch.message_count", records), .. tags]);
 
-    public void Invoked(string function, int records, InvocationOutcome outcome, TimeSpan duration)
+    /// <param name="function">The function's name.</param>
+    /// <param name="records">Records or messages of the batch.</param>
+    /// <param name="isRetry">Whether the function was sent them before.</param>
+    /// <param name="outcome">How it ended.</param>
+    /// <param name="duration">From the batch to its outcome.</param>
+    public void Invoked(string function, int records, bool isRetry, InvocationOutcome outcome, TimeSpan duration)
     {
         var tags = new TagList { { "function", function }, { "outcome", outcome.GetType().Name } };
+        _batches.Add(1, tags);
         _records.Add(records, tags);
         _invocations.Record(duration.TotalSeconds, tags);
+        if (isRetry)
+        {
+            _retries.Add(1, new TagList { { "function", function } });
+        }
     }
 
-    public void Discarded(string function, int records, DiscardCondition condition) =>
-        _discarded.Add(records, new TagList { { "function", function }, { "condition", condition.ToString() } });
+    public void Bisected(string function, int bisections) => _bisections.Add(bisections, new TagList { { "function", function } });
+
+    /// <param name="function">The function's name.</param>
+    /// <param name="records">Records given up.</param>
+    /// <param name="condition">Why.</param>
+    /// <param name="destination">Where they are reported: sqs, s3 or none.</param>
+    public void Discarded(string function, int records, DiscardCondition condition, string destination) => _discarded.Add(
+        records, new TagList { { "function", function }, { "condition", condition.ToString() }, { "destination", destination } });
 
     public void Dispose()
     {

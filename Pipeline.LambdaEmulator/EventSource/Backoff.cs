@@ -1,3 +1,5 @@
+using Amazon.Runtime;
+
 namespace Pipeline.LambdaEmulator.EventSource;
 
 /// <summary>
@@ -24,4 +26,16 @@ public static class Backoff
 
     private static TimeSpan Doubled(int failures, TimeSpan max) =>
         TimeSpan.FromTicks(Math.Min(max.Ticks, First.Ticks << Math.Min(failures - 1, 16)));
+}
+
+/// <summary>Which failures of a call to a server are worth another try.</summary>
+public static class ServerFailure
+{
+    /// <summary>
+    /// A server that is not there, is being restarted, refuses or is slow. A timeout of the SDK is an
+    /// OperationCanceledException like a cancellation, but nobody cancelled.
+    /// </summary>
+    public static bool MayPass(Exception e, CancellationToken cancellationToken) =>
+        e is AmazonServiceException or AmazonClientException or HttpRequestException or IOException or TimeoutException
+        || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested);
 }

@@ -4,12 +4,13 @@ namespace Pipeline.LambdaEmulator.EventSource;
 
 /// <summary>
 /// What a function's answer says about its batch when ReportBatchItemFailures is on: Lambda developer guide,
-/// "Configuring partial batch response with DynamoDB and Lambda".
+/// "Configuring partial batch response with DynamoDB and Lambda" and "Handling errors for an SQS event source".
 /// </summary>
 public static class BatchResponse
 {
     /// <summary>
-    /// The index of the first record to retry: the batch's size when everything succeeded, 0 when nothing did.
+    /// Of a stream's batch, the index of the first record to retry: the batch's size when everything succeeded, 0 when
+    /// nothing did.
     /// </summary>
     /// <remarks>
     /// Complete success: an empty or null list, an empty or null response. Complete failure: an identifier that is
@@ -19,50 +20,9 @@ public static class BatchResponse
     /// </remarks>
     public static int FirstFailed(ReadOnlyMemory<byte> response, Batch batch)
     {
-        if (response.Span.Trim(" \t\r\n"u8).IsEmpty)
-        {
-            return batch.Count;
-        }
-
-        try
-        {
-            using var document = JsonDocument.Parse(response);
-            return document.RootElement.ValueKind switch
-            {
-                JsonValueKind.Null => batch.Count,
-                JsonValueKind.Object => FirstFailed(document.RootElement, batch),
-                _ => 0,
-            };
-        }
-        catch (JsonException)
+        if (Reported(response) is not { } reported)
         {
             return 0;
-        }
-    }
-
-    private static int FirstFailed(JsonElement response, Batch batch)
-    {
-        if (!response.TryGetProperty("batchItemFailures", out var failures) || failures.ValueKind == JsonValueKind.Null)
-        {
-            return batch.Count;
-        }
-
-        if (failures.ValueKind != JsonValueKind.Array)
-        {
-            return 0;
-        }
-
-        var reported = new HashSet<string>();
-        foreach (var failure in failures.EnumerateArray())
-        {
-            if (failure.ValueKind != JsonValueKind.Object
-                || !failure.TryGetProperty("itemIdentifier", out var identifier)
-                || identifier.ValueKind != JsonValueKind.String)
-            {
-                return 0;
-            }
-
-            reported.Add(identifier.GetString()!);
         }
 
         var lowest = batch.Count;
@@ -76,5 +36,67 @@ public static class BatchResponse
 
         // What is left was in no record, an empty identifier for example.
         return reported.Count > 0 ? 0 : lowest;
+    }
+
+    /// <summary>
+    /// Of a queue's batch, the ids of the messages that failed: none when everything succeeded, all when nothing did.
+    /// Lambda developer guide, "Handling errors for an SQS event source", success and failure conditions.
+    /// </summary>
+    public static IReadOnlySet<string> FailedMessages(ReadOnlyMemory<byte> response, QueueBatch batch)
+    {
+        var all = batch.Messages.Select(message => message.Id).ToHashSet();
+        return Reported(response) is { } reported && reported.IsSubsetOf(all) ? reported : all;
+    }
+
+    /// <summary>The identifiers that are reported as failed; null for an answer that makes all of the batch a failure.</summary>
+    private static HashSet<string>? Reported(ReadOnlyMemory<byte> response)
+    {
+        if (response.Span.Trim(" \t\r\n"u8).IsEmpty)
+        {
+            return [];
+        }
+
+        try
+        {
+            using var document = JsonDocument.Parse(response);
+            return document.RootElement.ValueKind switch
+            {
+                JsonValueKind.Null => [],
+                JsonValueKind.Object => Reported(document.RootElement),
+                _ => null,
+            };
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private static HashSet<string>? Reported(JsonElement response)
+    {
+        if (!response.TryGetProperty("batchItemFailures", out var failures) || failures.ValueKind == JsonValueKind.Null)
+        {
+            return [];
+        }
+
+        if (failures.ValueKind != JsonValueKind.Array)
+        {
+            return null;
+        }
+
+        var reported = new HashSet<string>();
+        foreach (var failure in failures.EnumerateArray())
+        {
+            if (failure.ValueKind != JsonValueKind.Object
+                || !failure.TryGetProperty("itemIdentifier", out var identifier)
+                || identifier.ValueKind != JsonValueKind.String)
+            {
+                return null;
+            }
+
+            reported.Add(identifier.GetString()!);
+        }
+
+        return reported;
     }
 }

@@ -1,4 +1,3 @@
-using Amazon.Runtime;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.LambdaEmulator.Streams;
@@ -16,8 +15,28 @@ public enum MappingState
     Problem,
 }
 
+/// <summary>A mapping of either kind, as the emulator runs and shows it.</summary>
+public interface IEventSourceMapping
+{
+    /// <summary>Stays the same from run to run.</summary>
+    Guid Id { get; }
+
+    string FunctionName { get; }
+
+    /// <summary>The name of the table or queue.</summary>
+    string Source { get; }
+
+    MappingState State { get; }
+
+    /// <summary>What is wrong; null if nothing is.</summary>
+    string? Problem { get; }
+
+    /// <summary>Runs until cancelled.</summary>
+    Task RunAsync(CancellationToken cancellationToken);
+}
+
 /// <summary>
-/// One event source mapping: finds its stream, starts its shards as their parents are finished, and keeps their
+/// One event source mapping of a stream: finds its stream, starts its shards as their parents are finished, and keeps their
 /// checkpoints. What happens to a batch is decided in <see cref="ShardProcessor"/>.
 /// </summary>
 public sealed partial class EventSourceMapping(
@@ -29,7 +48,7 @@ public sealed partial class EventSourceMapping(
     OnFailureDestination? onFailure,
     Telemetry telemetry,
     TimeProvider time,
-    ILoggerFactory loggers)
+    ILoggerFactory loggers) : IEventSourceMapping
 {
     /// <summary>Between two looks for new shards; also done at once when a shard has ended.</summary>
     private static readonly TimeSpan ListShardsEvery = TimeSpan.FromSeconds(10);
@@ -40,6 +59,12 @@ public sealed partial class EventSourceMapping(
     private string? _problem;
 
     public MappingPlan Plan => plan;
+
+    public Guid Id => plan.Id;
+
+    public string FunctionName => plan.Function.Name;
+
+    public string Source => plan.Table;
 
     public MappingState State { get; private set; } = plan.IsEnabled ? MappingState.Creating : MappingState.Disabled;
 
@@ -189,9 +214,7 @@ public sealed partial class EventSourceMapping(
                 _problem = null;
                 return result;
             }
-            // A timeout of the SDK is an OperationCanceledException like a cancellation, but nobody cancelled.
-            catch (Exception e) when (e is AmazonServiceException or AmazonClientException or HttpRequestException or InvalidOperationException or IOException or TimeoutException
-                || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+            catch (Exception e) when (e is InvalidOperationException || ServerFailure.MayPass(e, cancellationToken))
             {
                 State = MappingState.Problem;
                 _problem = e.Message;

@@ -1,5 +1,4 @@
 using System.Globalization;
-using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
 using Amazon.SQS;
@@ -12,6 +11,9 @@ public sealed partial class OnFailureDestination(
     OnFailurePlan plan, Guid mapping, IAmazonSQS sqs, IAmazonS3 s3, TimeProvider time, ILogger<OnFailureDestination> logger)
 {
     private string? _queueUrl;
+
+    /// <summary>sqs or s3.</summary>
+    public string Kind => plan is OnFailurePlan.Sqs ? "sqs" : "s3";
 
     /// <summary>
     /// Reports a batch, again and again until it is done: the shard waits, as the records would otherwise be gone without
@@ -34,8 +36,7 @@ public sealed partial class OnFailureDestination(
                 });
                 return;
             }
-            catch (Exception e) when (e is AmazonServiceException or AmazonClientException or HttpRequestException or IOException or TimeoutException
-                || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+            catch (Exception e) when (ServerFailure.MayPass(e, cancellationToken))
             {
                 LogNotSent(plan, e.Message);
                 await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);

@@ -50,6 +50,9 @@ public sealed class ShardProcessor
     /// <summary>Records read and not yet behind the checkpoint.</summary>
     public int Buffered => _unfinished.Count;
 
+    /// <summary>How often a failed batch was split, at a reported record or in halves.</summary>
+    public int Bisections { get; private set; }
+
     /// <summary>Bytes of the records that are not processed yet.</summary>
     public long BufferedBytes { get; private set; }
 
@@ -210,6 +213,7 @@ public sealed class ShardProcessor
     {
         if (_settings.BisectOnError && batch.Count > 1)
         {
+            Bisections++;
             var half = (batch.Count + 1) / 2;
             lane.Retries.Push(batch.Slice(half, batch.Count - half, batch.FailedAttempts, now));
             lane.Retries.Push(batch.Slice(0, half, batch.FailedAttempts, now));
@@ -228,6 +232,7 @@ public sealed class ShardProcessor
     {
         if (_settings.BisectOnError)
         {
+            Bisections++;
             lane.Retries.Push(batch.Slice(from, batch.Count - from, batch.FailedAttempts, now));
             return;
         }

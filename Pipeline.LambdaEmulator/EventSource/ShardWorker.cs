@@ -150,7 +150,7 @@ public sealed partial class ShardWorker(
                 {
                     var outcome = await function.InvokeAsync(EventPayload.Of(batch), cancellationToken);
                     activity?.SetStatus(outcome is InvocationOutcome.Answered ? ActivityStatusCode.Ok : ActivityStatusCode.Error);
-                    telemetry.Invoked(function.Definition.Name, batch.Count, outcome, time.GetElapsedTime(started));
+                    telemetry.Invoked(function.Definition.Name, batch.Count, batch.Invocations > 0, outcome, time.GetElapsedTime(started));
                     return () => Complete(batch, outcome);
                 }
 
@@ -160,7 +160,7 @@ public sealed partial class ShardWorker(
                     await onFailure.SendAsync(discard, origin, cancellationToken);
                 }
 
-                telemetry.Discarded(function.Definition.Name, batch.Count, discard.Condition);
+                telemetry.Discarded(function.Definition.Name, batch.Count, discard.Condition, onFailure?.Kind ?? "none");
                 LogDiscarded(origin.ShardId, batch.First.SequenceNumber, batch.Last.SequenceNumber, batch.Count, discard.Condition, batch.Invocations);
                 return () => _processor.Discarded(batch);
 
@@ -173,7 +173,13 @@ public sealed partial class ShardWorker(
     {
         var first = batch.First.SequenceNumber;
         var last = batch.Last.SequenceNumber;
+        var bisections = _processor.Bisections;
         var succeeded = _processor.Complete(batch, outcome, time.GetUtcNow());
+        if (_processor.Bisections > bisections)
+        {
+            telemetry.Bisected(function.Definition.Name, _processor.Bisections - bisections);
+        }
+
         switch (outcome)
         {
             case InvocationOutcome.Failed failed:

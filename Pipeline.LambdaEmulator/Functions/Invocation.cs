@@ -27,13 +27,16 @@ public sealed class EventPayload
 
     public static EventPayload Of(ReadOnlyMemory<byte> json) => new([json]);
 
-    public static EventPayload Of(Batch batch)
+    public static EventPayload Of(Batch batch) => Of(batch.Records.Select(record => record.Json));
+
+    /// <summary>The elements of the event's <c>Records</c>.</summary>
+    public static EventPayload Of(IEnumerable<ReadOnlyMemory<byte>> records)
     {
-        var pieces = new List<ReadOnlyMemory<byte>>(2 * batch.Count + 1);
-        foreach (var record in batch.Records)
+        var pieces = new List<ReadOnlyMemory<byte>>();
+        foreach (var record in records)
         {
             pieces.Add(pieces.Count == 0 ? Head : Comma);
-            pieces.Add(record.Json);
+            pieces.Add(record);
         }
 
         pieces.Add(Tail);
@@ -61,7 +64,12 @@ public sealed class EventPayload
 /// <summary>One invocation of a function, from the call to its outcome.</summary>
 public sealed class Invocation(EventPayload payload, ActivityContext trace)
 {
+    private const int Waiting = 0;
+    private const int Started = 1;
+    private const int Expired = 2;
+
     private readonly TaskCompletionSource<InvocationOutcome> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _state;
 
     public Guid RequestId { get; } = Guid.NewGuid();
 
@@ -78,10 +86,26 @@ public sealed class Invocation(EventPayload payload, ActivityContext trace)
     /// <summary>False when it has an outcome already: the first one stands.</summary>
     public bool TryComplete(InvocationOutcome outcome) => _outcome.TrySetResult(outcome);
 
-    /// <summary>Its caller does not wait any more. It may lie in a queue for long, so its event is let go.</summary>
+    /// <summary>An environment takes it. False: it has been too late for that.</summary>
+    public bool TryStart() => Interlocked.CompareExchange(ref _state, Started, Waiting) == Waiting;
+
+    /// <summary>No environment was free in time: the function is not invoked.</summary>
+    public void TryExpire()
+    {
+        if (Interlocked.CompareExchange(ref _state, Expired, Waiting) == Waiting)
+        {
+            _outcome.TrySetResult(new InvocationOutcome.Throttled());
+        }
+    }
+
+    /// <summary>
+    /// Its caller does not wait any more. It may lie in a queue for long, so its event is let go, unless an environment
+    /// is being sent it.
+    /// </summary>
     public void Abandon()
     {
-        if (_outcome.TrySetCanceled())
+        _outcome.TrySetCanceled();
+        if (Interlocked.CompareExchange(ref _state, Expired, Waiting) != Started)
         {
             Payload = EventPayload.Of(ReadOnlyMemory<byte>.Empty);
         }

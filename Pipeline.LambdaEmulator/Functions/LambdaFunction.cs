@@ -24,8 +24,10 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     private readonly ConcurrentDictionary<Guid, Delivery> _delivered = new();
     private int _inFlight;
     private InvocationOutcome.Failed? _initError;
-
     private int _idleEnvironments;
+
+    /// <summary>Completed by the next environment that asks for an event; null when nobody waits for that.</summary>
+    private TaskCompletionSource? _environmentCame;
 
     public FunctionDefinition Definition => definition;
 
@@ -35,8 +37,34 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     /// <summary>Environments that wait for an event right now.</summary>
     public int IdleEnvironments => Volatile.Read(ref _idleEnvironments);
 
-    /// <summary>Invokes the function and waits for the outcome, however long it takes for an environment to be free.</summary>
-    public async Task<InvocationOutcome> InvokeAsync(EventPayload payload, CancellationToken cancellationToken)
+    /// <summary>
+    /// Waits until an invocation would find an environment, or an initialization error that it is to be served: for a caller
+    /// that should not even fetch its event before. Others may be quicker.
+    /// </summary>
+    public async Task WhenFreeAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            // Asked for before looking, so that an environment that comes in between is not missed.
+            var fresh = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var came = Interlocked.CompareExchange(ref _environmentCame, fresh, null) ?? fresh;
+            if (IdleEnvironments > _waiting.Reader.Count || Volatile.Read(ref _initError) is not null)
+            {
+                return;
+            }
+
+            await came.Task.WaitAsync(cancellationToken);
+        }
+    }
+
+    /// <summary>Invokes the function and waits for the outcome.</summary>
+    /// <param name="payload">The event.</param>
+    /// <param name="cancellationToken">Ends the waiting.</param>
+    /// <param name="startWithin">
+    /// How long to wait for an environment, after which the outcome is <see cref="InvocationOutcome.Throttled"/>; null: as
+    /// long as it takes.
+    /// </param>
+    public async Task<InvocationOutcome> InvokeAsync(EventPayload payload, CancellationToken cancellationToken, TimeSpan? startWithin = null)
     {
         try
         {
@@ -51,6 +79,9 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
             }
 
             var invocation = new Invocation(payload, Activity.Current?.Context ?? default);
+            using var tooLate = startWithin is { } within
+                ? time.CreateTimer(_ => invocation.TryExpire(), null, within > TimeSpan.Zero ? within : TimeSpan.Zero, Timeout.InfiniteTimeSpan)
+                : null;
             _waiting.Writer.TryWrite(invocation);
             try
             {
@@ -71,6 +102,7 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     public async Task<Delivery> NextAsync(RuntimeConnection connection, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref _idleEnvironments);
+        SignalEnvironment();
         try
         {
             while (true)
@@ -86,6 +118,11 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
                     // The environment left just now. Nothing of the event was sent, so this was no attempt.
                     _waiting.Writer.TryWrite(invocation);
                     throw new OperationCanceledException(cancellationToken);
+                }
+
+                if (!invocation.TryStart())
+                {
+                    continue;
                 }
 
                 // An environment that could start clears what an earlier one reported.
@@ -131,7 +168,10 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
         }
 
         _initError = error;
+        SignalEnvironment();
     }
+
+    private void SignalEnvironment() => Interlocked.Exchange(ref _environmentCame, null)?.TrySetResult();
 
     private Delivery Deliver(Invocation invocation, RuntimeConnection connection)
     {

@@ -27,7 +27,8 @@ public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, 
             await BucketAsync(bucket, cancellationToken);
         }
 
-        foreach (var queue in plan.Queues)
+        // SQS refuses a redrive policy whose dead-letter queue is not there yet.
+        foreach (var queue in plan.Queues.OrderBy(queue => queue.Attributes.ContainsKey("RedrivePolicy")))
         {
             await QueueAsync(queue, cancellationToken);
         }

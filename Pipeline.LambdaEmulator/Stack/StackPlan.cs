@@ -11,6 +11,7 @@ public sealed record StackPlan(
     IReadOnlyList<QueuePlan> Queues,
     IReadOnlyList<FunctionDefinition> Functions,
     IReadOnlyList<MappingPlan> Mappings,
+    IReadOnlyList<QueueMappingPlan> QueueMappings,
     IReadOnlyList<IgnoredResource> Ignored);
 
 /// <param name="Create">The table as CreateTable takes it.</param>
@@ -41,6 +42,20 @@ public sealed record MappingPlan(
     string? StreamArn,
     MappingSettings Settings,
     OnFailurePlan? OnFailure,
+    bool IsEnabled);
+
+/// <param name="Id">As that of a stream's mapping.</param>
+/// <param name="Function">The function that gets the batches.</param>
+/// <param name="Queue">The name of the queue that is read.</param>
+/// <param name="QueueArn">What the events call it.</param>
+/// <param name="Settings">How it is read.</param>
+/// <param name="IsEnabled">False: nothing is read.</param>
+public sealed record QueueMappingPlan(
+    Guid Id,
+    FunctionDefinition Function,
+    string Queue,
+    string QueueArn,
+    QueueSettings Settings,
     bool IsEnabled);
 
 /// <summary>An on-failure destination.</summary>

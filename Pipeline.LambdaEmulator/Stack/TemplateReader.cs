@@ -62,8 +62,9 @@ public sealed class TemplateReader
             [.. resources[ResourceTypes.Queue].Select(queue => Queue(queue.LogicalId, queue.Properties))],
             [.. functions.Values],
             [.. mappings[false].Select(mapping => Mapping(mapping.LogicalId, mapping.Properties, functions))],
-            [.. mappings[true].Concat(_values.Resources
-                .Where(resource => resource.Type is not (ResourceTypes.Table or ResourceTypes.Bucket or ResourceTypes.Queue or ResourceTypes.Function or ResourceTypes.Mapping)))
+            [.. mappings[true].Select(mapping => QueueMapping(mapping.LogicalId, mapping.Properties, functions))],
+            [.. _values.Resources
+                .Where(resource => resource.Type is not (ResourceTypes.Table or ResourceTypes.Bucket or ResourceTypes.Queue or ResourceTypes.Function or ResourceTypes.Mapping))
                 .Select(resource => new IgnoredResource(resource.LogicalId, resource.Type))]);
     }
 
@@ -150,46 +151,79 @@ public sealed class TemplateReader
             name, $"arn:aws:lambda:{_region}:{_account}:function:{name}", TimeSpan.FromSeconds(timeout), p.Int("ReservedConcurrentExecutions"));
     }
 
-    /// <summary>A mapping that reads an SQS queue. It is not emulated, and listed among what is ignored.</summary>
     private bool IsOfQueue(string logicalId, JsonObject properties) =>
         new Properties(_values, logicalId, properties).Text("EventSourceArn").Split(':') is ["arn", _, "sqs", ..];
 
     private MappingPlan Mapping(string logicalId, JsonObject properties, Dictionary<string, FunctionDefinition> functions)
     {
         var p = new Properties(_values, logicalId, properties);
-        string[] known =
-        [
-            "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FilterCriteria",
-            "FunctionName", "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts",
-            "ParallelizationFactor", "StartingPosition", "Tags",
-        ];
-        // What is not emulated must not be passed over: the local run would tell something else than the deployed one.
+        RefuseUnknown(
+            logicalId,
+            properties,
+            "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FilterCriteria", "FunctionName",
+            "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts",
+            "ParallelizationFactor", "StartingPosition", "Tags");
+        var function = FunctionOf(logicalId, p, functions);
+        var (table, streamArn) = Stream(logicalId, p.Text("EventSourceArn"));
+        var settings = Valid(logicalId, () => Settings(logicalId, p).Validated());
+        return new MappingPlan(
+            IdOf(logicalId), function, table, streamArn, settings, OnFailure(logicalId, p), p.Flag("Enabled") ?? true);
+    }
+
+    private QueueMappingPlan QueueMapping(string logicalId, JsonObject properties, Dictionary<string, FunctionDefinition> functions)
+    {
+        var p = new Properties(_values, logicalId, properties);
+        RefuseUnknown(
+            logicalId,
+            properties,
+            "BatchSize", "Enabled", "EventSourceArn", "FilterCriteria", "FunctionName", "FunctionResponseTypes",
+            "MaximumBatchingWindowInSeconds", "ScalingConfig", "Tags");
+        var arn = p.Text("EventSourceArn");
+        var queue = arn.Split(':') is [_, _, _, _, _, { Length: > 0 } name] ? name
+            : throw new TemplateException($"{logicalId}.EventSourceArn is {arn}, which is not arn:aws:sqs:REGION:ACCOUNT:NAME.");
+        var settings = Valid(logicalId, () => new QueueSettings
+        {
+            BatchSize = p.Int("BatchSize") ?? 10,
+            BatchingWindow = TimeSpan.FromSeconds(p.Int("MaximumBatchingWindowInSeconds") ?? 0),
+            ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
+            Filter = Filter(p),
+            ConcurrencyMax = p.Object("ScalingConfig")?.Int("MaximumConcurrency"),
+            IsFifo = queue.EndsWith(".fifo", StringComparison.Ordinal),
+        }.Validated());
+        return new QueueMappingPlan(IdOf(logicalId), FunctionOf(logicalId, p, functions), queue, arn, settings, p.Flag("Enabled") ?? true);
+    }
+
+    /// <summary>What is not emulated must not be passed over: the local run would tell something else than the deployed one.</summary>
+    private static void RefuseUnknown(string logicalId, JsonObject properties, params string[] known)
+    {
         if (NotIn(properties, known) is [var unknown, ..])
         {
             throw new TemplateException($"{logicalId}.{unknown} is not supported by the emulator. Supported: {string.Join(", ", known)}.");
         }
+    }
 
+    private static FunctionDefinition FunctionOf(string logicalId, Properties p, Dictionary<string, FunctionDefinition> functions)
+    {
         var function = p.Text("FunctionName");
         function = (function.Contains(":function:", StringComparison.Ordinal) ? function.Split(":function:")[1] : function).Split(':')[0];
-        if (!functions.TryGetValue(function, out var definition))
-        {
-            throw new TemplateException($"{logicalId}.FunctionName is {function}, but the template has no such function. It has: {string.Join(", ", functions.Keys)}.");
-        }
+        return functions.GetValueOrDefault(function)
+            ?? throw new TemplateException($"{logicalId}.FunctionName is {function}, but the template has no such function. It has: {string.Join(", ", functions.Keys)}.");
+    }
 
-        var (table, streamArn) = Stream(logicalId, p.Text("EventSourceArn"));
-        MappingSettings settings;
+    private static T Valid<T>(string logicalId, Func<T> settings)
+    {
         try
         {
-            settings = Settings(logicalId, p).Validated();
+            return settings();
         }
         catch (ArgumentException e)
         {
             throw new TemplateException($"{logicalId}: {e.Message}");
         }
-
-        return new MappingPlan(
-            IdOf(logicalId), definition, table, streamArn, settings, OnFailure(logicalId, p), p.Flag("Enabled") ?? true);
     }
+
+    private static FilterCriteria? Filter(Properties p) =>
+        FilterCriteria.Parse([.. (p.Object("FilterCriteria")?.List("Filters") ?? []).Select(filter => filter.Text("Pattern"))]);
 
     private static MappingSettings Settings(string logicalId, Properties p) => new()
     {
@@ -206,7 +240,7 @@ public sealed class TemplateReader
         RecordAgeMax = p.Int("MaximumRecordAgeInSeconds") is { } age and not -1 ? TimeSpan.FromSeconds(age) : null,
         BisectOnError = p.Flag("BisectBatchOnFunctionError") ?? false,
         ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
-        Filter = FilterCriteria.Parse([.. (p.Object("FilterCriteria")?.List("Filters") ?? []).Select(filter => filter.Text("Pattern"))]),
+        Filter = Filter(p),
     };
 
     private static (string Table, string? StreamArn) Stream(string logicalId, string arn)
@@ -217,7 +251,7 @@ public sealed class TemplateReader
             return (table, label == "*" ? null : arn);
         }
 
-        throw new TemplateException($"{logicalId}.EventSourceArn is {arn}; the emulator reads DynamoDB streams only (arn:aws:dynamodb:…:table/NAME/stream/LABEL, or * for the latest).");
+        throw new TemplateException($"{logicalId}.EventSourceArn is {arn}; the emulator reads DynamoDB streams (arn:aws:dynamodb:…:table/NAME/stream/LABEL, or * for the latest) and SQS queues.");
     }
 
     private static OnFailurePlan? OnFailure(string logicalId, Properties p)

@@ -123,6 +123,62 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         await function;
     }
 
+    [Fact]
+    public async Task Messages_of_a_queue_are_deleted_or_go_the_way_of_its_redrive_policy()
+    {
+        var queue = $"queue-{Guid.NewGuid():N}";
+        await using var emulator = Emulator(QueueTemplate(queue), servers.DynamoDbUrl);
+        await emulator.StartAsync();
+        using var sqs = servers.Sqs();
+        var url = (await sqs.GetQueueUrlAsync($"{queue}.fifo", TestContext.Current.CancellationToken)).QueueUrl;
+        foreach (var (body, group) in new[] { ("a1", "a"), ("poison", "b"), ("b1", "b"), ("a2", "a") })
+        {
+            await sqs.SendMessageAsync(
+                new SendMessageRequest(url, body) { MessageGroupId = group, MessageDeduplicationId = body }, TestContext.Current.CancellationToken);
+        }
+
+        var received = new List<string>();
+        using var ends = new CancellationTokenSource();
+        var function = Function(emulator, LambdaBootstrapBuilder.Create(
+            async (Stream input, ILambdaContext _) =>
+            {
+                var failed = new JsonArray();
+                foreach (var message in (await JsonNode.ParseAsync(input))!["Records"]!.AsArray())
+                {
+                    var body = message!["body"]!.ToString();
+                    lock (received)
+                    {
+                        received.Add(body);
+                    }
+
+                    // Of a group, the first failure and all behind it.
+                    if (failed.Count > 0 || body == "poison")
+                    {
+                        failed.Add(new JsonObject { ["itemIdentifier"] = message["messageId"]!.ToString() });
+                    }
+                }
+
+                return (Stream)new MemoryStream(System.Text.Encoding.UTF8.GetBytes(new JsonObject { ["batchItemFailures"] = failed }.ToJsonString()));
+            })).RunAsync(ends.Token);
+
+        await Poll.UntilAsync(() => received.Contains("b1") && IsEmpty().GetAwaiter().GetResult(), () => emulator.Output);
+        Assert.Equal(2, received.Count(body => body == "poison"));
+        Assert.Equal(["a1", "a2"], received.Where(body => body[0] == 'a').Distinct());
+        Assert.True(received.LastIndexOf("b1") > received.LastIndexOf("poison"));
+
+        var dead = (await sqs.GetQueueUrlAsync($"{queue}-dead.fifo", TestContext.Current.CancellationToken)).QueueUrl;
+        var parked = await sqs.ReceiveMessageAsync(new ReceiveMessageRequest(dead) { WaitTimeSeconds = 5 }, TestContext.Current.CancellationToken);
+        Assert.Equal("poison", parked.Messages.Single().Body);
+        await ends.CancelAsync();
+        await function;
+
+        async Task<bool> IsEmpty()
+        {
+            var attributes = await sqs.GetQueueAttributesAsync(url, ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"], TestContext.Current.CancellationToken);
+            return attributes.ApproximateNumberOfMessages + attributes.ApproximateNumberOfMessagesNotVisible == 0;
+        }
+    }
+
     /// <summary>
     /// Whatever the instant of the kill: the records come in order, and after a restart from a record that was seen
     /// before or the next one, never from a later one.
@@ -216,7 +272,7 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
     {
         await using var server = await NativeServer.StartAsync(
             DynamoDbLocal.Define(LoopbackPorts.Free(), Path.Combine(_folder, "dynamodb")), TestContext.Current.CancellationToken);
-        await using var emulator = Emulator("queue", server.Url);
+        await using var emulator = Emulator(Template("queue"), server.Url);
         await emulator.StartAsync();
         var received = new List<string>();
         using var ends = new CancellationTokenSource();
@@ -254,11 +310,13 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
     private AmazonDynamoDBClient DynamoDb(string url) => new(
         _accessKey, _accessKey, new AmazonDynamoDBConfig { ServiceURL = url, AuthenticationRegion = "us-east-1" });
 
-    private EmulatorProcess Emulator(string queue, string? dynamoDbUrl = null)
+    private EmulatorProcess Emulator(string queue) => Emulator(Template(queue), servers.DynamoDbUrl);
+
+    private EmulatorProcess Emulator(string content, string dynamoDbUrl)
     {
         var template = Path.Combine(_folder, "Shop.template.json");
-        File.WriteAllText(template, Template(queue));
-        return new EmulatorProcess(dynamoDbUrl ?? servers.DynamoDbUrl, servers.S3Url, _accessKey, template, Path.Combine(_folder, "state"));
+        File.WriteAllText(template, content);
+        return new EmulatorProcess(dynamoDbUrl, servers.S3Url, _accessKey, template, Path.Combine(_folder, "state"));
     }
 
     private static LambdaBootstrap Function(EmulatorProcess emulator, LambdaBootstrapBuilder builder) =>
@@ -299,6 +357,32 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
                 "BisectBatchOnFunctionError": true,
                 "FunctionResponseTypes": ["ReportBatchItemFailures"],
                 "DestinationConfig": { "OnFailure": { "Destination": { "Fn::GetAtt": ["Failures", "Arn"] } } }
+              }
+            }
+          }
+        }
+        """;
+
+    private static string QueueTemplate(string name) => $$$"""
+        {
+          "Resources": {
+            "Work": {
+              "Type": "AWS::SQS::Queue",
+              "Properties": {
+                "QueueName": "{{{name}}}.fifo",
+                "FifoQueue": true,
+                "VisibilityTimeout": 1,
+                "RedrivePolicy": { "deadLetterTargetArn": { "Fn::GetAtt": ["Dead", "Arn"] }, "maxReceiveCount": 2 }
+              }
+            },
+            "Dead": { "Type": "AWS::SQS::Queue", "Properties": { "QueueName": "{{{name}}}-dead.fifo", "FifoQueue": true } },
+            "Function": { "Type": "AWS::Lambda::Function", "Properties": { "FunctionName": "process", "Timeout": 1 } },
+            "Mapping": {
+              "Type": "AWS::Lambda::EventSourceMapping",
+              "Properties": {
+                "FunctionName": { "Ref": "Function" },
+                "EventSourceArn": { "Fn::GetAtt": ["Work", "Arn"] },
+                "FunctionResponseTypes": ["ReportBatchItemFailures"]
               }
             }
           }

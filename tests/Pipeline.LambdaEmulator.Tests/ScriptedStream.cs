@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -9,13 +11,15 @@ namespace Pipeline.LambdaEmulator.Tests;
 
 /// <summary>
 /// A server that speaks DynamoDB Streams for one table, with a stream that a test writes: shards that split and close,
-/// records that are trimmed, iterators that expire, calls that fail. In memory, on a free port of this machine.
+/// records that are trimmed, iterators that expire, calls that fail or are slow. In memory, on a free port of this
+/// machine. Quick enough to be read by a benchmark.
 /// </summary>
 internal sealed class ScriptedStream : IAsyncDisposable
 {
     private readonly Lock _lock = new();
     private readonly List<ScriptedShardData> _shards = [];
     private readonly Dictionary<string, Queue<(int Status, string Type)>> _failures = [];
+    private readonly Dictionary<string, Queue<TimeSpan>> _delays = [];
     private readonly List<string> _calls = [];
     private readonly WebApplication _app;
     private int _generation;
@@ -26,6 +30,9 @@ internal sealed class ScriptedStream : IAsyncDisposable
 
     /// <summary>A table that is created anew has another.</summary>
     public string StreamArn { get; set; } = "arn:aws:dynamodb:us-east-1:000000000000:table/Orders/stream/2026-01-01T00:00:00.000";
+
+    /// <summary>When the records were written, as they say; null: now.</summary>
+    public DateTimeOffset? WrittenAt { get; set; }
 
     /// <summary>Shards of one DescribeStream answer.</summary>
     public int ShardsPerPage { get; set; } = 100;
@@ -64,7 +71,7 @@ internal sealed class ScriptedStream : IAsyncDisposable
         }
     }
 
-    /// <summary>Records are written to a shard; their sequence numbers are given.</summary>
+    /// <summary>Records are written to a shard; their sequence numbers are given, and rise.</summary>
     public void Write(string shard, params int[] sequenceNumbers)
     {
         lock (_lock)
@@ -121,12 +128,30 @@ internal sealed class ScriptedStream : IAsyncDisposable
         }
     }
 
+    /// <summary>The next calls of an operation take this long.</summary>
+    public void DelayNext(string operation, int count, TimeSpan delay)
+    {
+        lock (_lock)
+        {
+            var queue = _delays.TryGetValue(operation, out var known) ? known : _delays[operation] = new();
+            for (var i = 0; i < count; i++)
+            {
+                queue.Enqueue(delay);
+            }
+        }
+    }
+
     public async ValueTask DisposeAsync() => await _app.DisposeAsync();
 
     private async Task<IResult> AnswerAsync(HttpContext context)
     {
         var operation = context.Request.Headers["X-Amz-Target"].ToString().Split('.')[1];
         var request = (await JsonNode.ParseAsync(context.Request.Body))!;
+        if (TakeDelay(operation) is { } delay)
+        {
+            await Task.Delay(delay, context.RequestAborted);
+        }
+
         lock (_lock)
         {
             _calls.Add(operation);
@@ -219,34 +244,21 @@ internal sealed class ScriptedStream : IAsyncDisposable
             return Error(400, "TrimmedDataAccessException");
         }
 
-        var records = shard.Records.Where(number => number > after).Take(request["Limit"]!.GetValue<int>()).ToList();
-        var answer = new JsonObject { ["Records"] = new JsonArray([.. records.Select(number => (JsonNode)Record(number))]) };
-        var last = records.Count > 0 ? records[^1] : after;
-        if (!shard.IsClosed || last < (shard.Records.Count > 0 ? shard.Records[^1] : 0))
-        {
-            answer["NextShardIterator"] = $"{shard.Id}|{last}|{_generation}";
-        }
-
-        return Json(answer);
+        var from = shard.Records.BinarySearch(after);
+        from = from < 0 ? ~from : from + 1;
+        var to = Math.Min(shard.Records.Count, from + request["Limit"]!.GetValue<int>());
+        var last = to > from ? shard.Records[to - 1] : after;
+        var next = shard.IsClosed && to == shard.Records.Count ? null : $"{shard.Id}|{last}|{_generation}";
+        return new Page(shard.Records[from..to], next, WrittenAt ?? DateTimeOffset.UtcNow);
     }
 
-    private static JsonObject Record(int number) => new()
+    private TimeSpan? TakeDelay(string operation)
     {
-        ["eventID"] = $"event-{number}",
-        ["eventName"] = "INSERT",
-        ["eventVersion"] = "1.1",
-        ["eventSource"] = "aws:dynamodb",
-        ["awsRegion"] = "us-east-1",
-        ["dynamodb"] = new JsonObject
+        lock (_lock)
         {
-            ["ApproximateCreationDateTime"] = DateTimeOffset.UtcNow.ToUnixTimeSeconds(),
-            ["Keys"] = new JsonObject { ["id"] = new JsonObject { ["S"] = $"{number % 10}" } },
-            ["NewImage"] = new JsonObject { ["id"] = new JsonObject { ["S"] = $"{number % 10}" }, ["n"] = new JsonObject { ["N"] = $"{number}" } },
-            ["SequenceNumber"] = number.ToString("D21", CultureInfo.InvariantCulture),
-            ["SizeBytes"] = 20,
-            ["StreamViewType"] = "NEW_AND_OLD_IMAGES",
-        },
-    };
+            return _delays.TryGetValue(operation, out var delays) && delays.TryDequeue(out var delay) ? delay : null;
+        }
+    }
 
     private ScriptedShardData Shard(string id) => _shards.Single(shard => shard.Id == id);
 
@@ -256,6 +268,67 @@ internal sealed class ScriptedStream : IAsyncDisposable
         new JsonObject { ["__type"] = $"com.amazonaws.dynamodb.v20120810#{type}", ["message"] = $"{type} on purpose" }.ToJsonString(),
         "application/x-amz-json-1.0",
         statusCode: status);
+
+    /// <summary>The answer of GetRecords.</summary>
+    private sealed class Page(List<int> numbers, string? nextIterator, DateTimeOffset writtenAt) : IResult
+    {
+        public async Task ExecuteAsync(HttpContext httpContext)
+        {
+            httpContext.Response.ContentType = "application/x-amz-json-1.0";
+            var buffer = new ArrayBufferWriter<byte>(512 * (numbers.Count + 1));
+            using (var json = new Utf8JsonWriter(buffer))
+            {
+                json.WriteStartObject();
+                json.WriteStartArray("Records");
+                foreach (var number in numbers)
+                {
+                    Write(json, number);
+                }
+
+                json.WriteEndArray();
+                if (nextIterator is not null)
+                {
+                    json.WriteString("NextShardIterator", nextIterator);
+                }
+
+                json.WriteEndObject();
+            }
+
+            httpContext.Response.ContentLength = buffer.WrittenCount;
+            await httpContext.Response.Body.WriteAsync(buffer.WrittenMemory, httpContext.RequestAborted);
+        }
+
+        private void Write(Utf8JsonWriter json, int number)
+        {
+            json.WriteStartObject();
+            json.WriteString("eventID", $"event-{number}");
+            json.WriteString("eventName", "INSERT");
+            json.WriteString("eventVersion", "1.1");
+            json.WriteString("eventSource", "aws:dynamodb");
+            json.WriteString("awsRegion", "us-east-1");
+            json.WriteStartObject("dynamodb");
+            json.WriteNumber("ApproximateCreationDateTime", writtenAt.ToUnixTimeSeconds());
+            json.WriteStartObject("Keys");
+            WriteAttribute(json, "id", "S", number % 10);
+            json.WriteEndObject();
+            json.WriteStartObject("NewImage");
+            WriteAttribute(json, "id", "S", number % 10);
+            WriteAttribute(json, "n", "N", number);
+            json.WriteEndObject();
+            json.WriteString("SequenceNumber", number.ToString("D21", CultureInfo.InvariantCulture));
+            json.WriteNumber("SizeBytes", 20);
+            json.WriteString("StreamViewType", "NEW_AND_OLD_IMAGES");
+            json.WriteEndObject();
+            json.WriteEndObject();
+        }
+
+        private static void WriteAttribute(Utf8JsonWriter json, string name, string type, int value)
+        {
+            json.WriteStartObject(name);
+            json.WriteString(type, value.ToString(CultureInfo.InvariantCulture));
+            json.WriteEndObject();
+        }
+    }
 
     private sealed class ScriptedShardData(string id, string? parent)
     {

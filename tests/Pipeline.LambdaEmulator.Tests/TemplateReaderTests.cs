@@ -75,7 +75,14 @@ public sealed class TemplateReaderTests
             },
             "OfQueue": {
               "Type": "AWS::Lambda::EventSourceMapping",
-              "Properties": { "FunctionName": "process", "EventSourceArn": { "Fn::GetAtt": ["Failures", "Arn"] } }
+              "Properties": {
+                "FunctionName": "process",
+                "EventSourceArn": { "Fn::GetAtt": ["Failures", "Arn"] },
+                "BatchSize": 20,
+                "MaximumBatchingWindowInSeconds": 5,
+                "ScalingConfig": { "MaximumConcurrency": 3 },
+                "FunctionResponseTypes": ["ReportBatchItemFailures"]
+              }
             },
             "Role": { "Type": "AWS::IAM::Role", "Properties": { "Anything": { "Fn::ImportValue": "not computed" } } }
           }
@@ -144,7 +151,16 @@ public sealed class TemplateReaderTests
                     new OnFailurePlan.Sqs("failures"),
                     true),
             ],
-            [new IgnoredResource("OfQueue", "AWS::Lambda::EventSourceMapping"), new IgnoredResource("Role", "AWS::IAM::Role")]);
+            [
+                new QueueMappingPlan(
+                    Read().QueueMappings[0].Id,
+                    function,
+                    "failures",
+                    "arn:aws:sqs:sa-east-1:000000000000:failures",
+                    new QueueSettings { BatchSize = 20, BatchingWindow = TimeSpan.FromSeconds(5), ReportBatchItemFailures = true, ConcurrencyMax = 3 },
+                    true),
+            ],
+            [new IgnoredResource("Role", "AWS::IAM::Role")]);
         Assert.Equal(Text(plan), Text(Read()));
     }
 
@@ -195,13 +211,34 @@ public sealed class TemplateReaderTests
         { "BatchSize", "\"many\"", "Mapping.BatchSize is many, which is not a whole number." },
         { "Enabled", "\"yes\"", "Mapping.Enabled is yes; it must be true or false." },
         { "FunctionName", "\"typo\"", "Mapping.FunctionName is typo, but the template has no such function. It has: process." },
-        { "EventSourceArn", "\"arn:aws:kinesis:us-east-1:0:stream/s\"", "Mapping.EventSourceArn is arn:aws:kinesis:us-east-1:0:stream/s; the emulator reads DynamoDB streams only" },
+        { "EventSourceArn", "\"arn:aws:kinesis:us-east-1:0:stream/s\"", "Mapping.EventSourceArn is arn:aws:kinesis:us-east-1:0:stream/s; the emulator reads DynamoDB streams (arn:aws:dynamodb:…:table/NAME/stream/LABEL, or * for the latest) and SQS queues." },
         { "FilterCriteria", """{"Filters":[{"Pattern":"{\"a\":[{\"wild\":1}]}"}]}""", "Mapping: In a filter pattern, the pattern.a.wild is no operator of Lambda's" },
         { "EventSourceArn", "{\"Ref\":\"Missing\"}", "Mapping.EventSourceArn refers to Missing, which is no resource of it with a type." },
         { "EventSourceArn", "{\"Fn::ImportValue\":\"x\"}", "Mapping.EventSourceArn uses Fn::ImportValue in a way that the emulator does not compute." },
         { "DestinationConfig", "{\"OnFailure\":{\"Destination\":\"arn:aws:sns:us-east-1:0:topic\"}}", "Mapping.DestinationConfig.OnFailure.Destination is arn:aws:sns:us-east-1:0:topic; the emulator supports" },
         { "FunctionName", "{\"Ref\":\"Role\"}", "Mapping.FunctionName refers to Role, a resource of type AWS::IAM::Role that is not emulated." },
     };
+
+    [Fact]
+    public void A_mapping_of_a_queue_has_Lambdas_defaults_and_knows_a_FIFO_queue_by_its_name()
+    {
+        var plan = ReadOfQueue("""{ "FunctionName": "process", "EventSourceArn": "arn:aws:sqs:us-east-1:1:orders.fifo", "Enabled": false }""");
+        Assert.Equal(new QueueSettings { BatchSize = 10, IsFifo = true }, plan.QueueMappings[0].Settings);
+        Assert.Equal("orders.fifo", plan.QueueMappings[0].Queue);
+        Assert.False(plan.QueueMappings[0].IsEnabled);
+    }
+
+    [Theory]
+    [InlineData("\"BisectBatchOnFunctionError\": true", "OfQueue.BisectBatchOnFunctionError is not supported by the emulator. Supported: BatchSize, Enabled, ")]
+    [InlineData("\"ProvisionedPollerConfig\": {}", "OfQueue.ProvisionedPollerConfig is not supported by the emulator.")]
+    [InlineData("\"ScalingConfig\": { \"MaximumConcurrency\": 1 }", "OfQueue: ScalingConfig.MaximumConcurrency is 1, but Lambda takes 2 to 1000.")]
+    [InlineData("\"FilterCriteria\": { \"Filters\": [{ \"Pattern\": \"{\" }] }", "OfQueue: The filter pattern { is not JSON: ")]
+    public void What_Lambda_would_refuse_of_a_queues_mapping_is_refused_and_named(string setting, string message)
+    {
+        var error = Assert.Throws<TemplateException>(() =>
+            ReadOfQueue($$"""{ "FunctionName": "process", "EventSourceArn": "arn:aws:sqs:us-east-1:1:orders", {{setting}} }"""));
+        Assert.StartsWith(message, error.Message, StringComparison.Ordinal);
+    }
 
     [Theory]
     [MemberData(nameof(Refusals))]
@@ -264,6 +301,13 @@ public sealed class TemplateReaderTests
     {
         var template = JsonNode.Parse(Template)!;
         changeMapping?.Invoke(template["Resources"]!["Mapping"]!["Properties"]!.AsObject());
+        return TemplateReader.Read(template.ToJsonString(), "Shop", "000000000000", "sa-east-1");
+    }
+
+    private static StackPlan ReadOfQueue(string properties)
+    {
+        var template = JsonNode.Parse(Template)!;
+        template["Resources"]!["OfQueue"]!["Properties"] = JsonNode.Parse(properties);
         return TemplateReader.Read(template.ToJsonString(), "Shop", "000000000000", "sa-east-1");
     }
 

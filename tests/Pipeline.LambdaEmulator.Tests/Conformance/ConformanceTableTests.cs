@@ -28,7 +28,7 @@ public sealed class ConformanceTableTests
     public void There_are_at_least_sixty_cases_each_with_a_page_of_the_documentation()
     {
         Assert.InRange(Cases().Count(), 60, int.MaxValue);
-        Assert.All(Cases(), test => Assert.Matches("^(Lambda|DynamoDB).* (guide|reference): ", test.Rule.Page));
+        Assert.All(Cases(), test => Assert.Matches("^(Lambda|DynamoDB|SQS).* (guide|reference): ", test.Rule.Page));
     }
 
     private static IEnumerable<(Type Class, MethodInfo Method, RuleAttribute Rule)> Cases() =>

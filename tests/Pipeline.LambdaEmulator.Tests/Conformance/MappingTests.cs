@@ -199,6 +199,18 @@ public sealed class MappingTests : IAsyncLifetime
     }
 
     [Fact]
+    [Rule(Pages.Using, "Reads of the stream that time out are repeated.")]
+    public async Task Reads_that_take_too_long_are_repeated()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2);
+        _stream.DelayNext("DescribeStream", 1, TimeSpan.FromSeconds(60));
+        _stream.DelayNext("GetRecords", 1, TimeSpan.FromSeconds(60));
+        await using var mapping = new RunningMapping(Create(Settings, callTimeout: TimeSpan.FromMilliseconds(500)));
+        await ProcessedAsync(1, 2);
+    }
+
+    [Fact]
     [Rule(Pages.Using, "Each record is processed at least once; processing goes on behind the checkpoint.")]
     public async Task A_restart_skips_and_repeats_nothing_that_was_checkpointed()
     {
@@ -313,11 +325,11 @@ public sealed class MappingTests : IAsyncLifetime
         Assert.Equal(numbers, Processed());
     }
 
-    private EventSourceMapping Create(MappingSettings settings, bool isEnabled = true)
+    private EventSourceMapping Create(MappingSettings settings, bool isEnabled = true, TimeSpan? callTimeout = null)
     {
         var client = new DynamoDbStreamsClient(
             new BasicAWSCredentials("local", "local"),
-            new AmazonDynamoDBConfig { ServiceURL = _stream.Url.ToString(), AuthenticationRegion = "us-east-1", MaxErrorRetry = 0 });
+            new AmazonDynamoDBConfig { ServiceURL = _stream.Url.ToString(), AuthenticationRegion = "us-east-1", MaxErrorRetry = 0, Timeout = callTimeout ?? TimeSpan.FromSeconds(20) });
         var plan = new MappingPlan(
             new Guid("11111111-2222-3333-4444-555555555555"), _function.Function.Definition, _stream.Table, null, settings.Validated(), null, isEnabled);
         return new EventSourceMapping(

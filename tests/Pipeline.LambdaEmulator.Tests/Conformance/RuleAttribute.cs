@@ -22,6 +22,13 @@ internal static class Pages
     public const string Errors = "Lambda developer guide: Retain discarded records for a DynamoDB event source in Lambda";
     public const string Partial = "Lambda developer guide: Configuring partial batch response with DynamoDB and Lambda";
     public const string PartialSqs = "Lambda developer guide: Handling errors for an SQS event source in Lambda";
+    public const string Sqs = "Lambda developer guide: Using Lambda with Amazon SQS";
+    public const string SqsConfigure = "Lambda developer guide: Creating and configuring an Amazon SQS event source mapping";
+    public const string SqsParameters = "Lambda developer guide: Lambda parameters for Amazon SQS event source mappings";
+    public const string SqsScaling = "Lambda developer guide: Configuring scaling behavior for SQS event source mappings";
+    public const string SqsFiltering = "Lambda developer guide: Using event filtering with an Amazon SQS event source";
+    public const string Redrive = "SQS developer guide: Using dead-letter queues in Amazon SQS";
+    public const string Windows = "Lambda developer guide: Implementing stateful DynamoDB stream processing in Lambda";
     public const string Batching = "Lambda developer guide: How Lambda processes records from stream and queue-based event sources";
     public const string Filtering = "Lambda developer guide: Control which events Lambda sends to your function";
     public const string Quotas = "Lambda developer guide: Lambda quotas";

@@ -1,4 +1,5 @@
 using Pipeline.LambdaEmulator.EventSource;
+using Pipeline.LambdaEmulator.Stack;
 
 namespace Pipeline.LambdaEmulator.Tests.Conformance;
 
@@ -39,6 +40,35 @@ public sealed class SettingsTests
     [Rule(Pages.Create, "MaximumRecordAgeInSeconds: -1, or 60 to 604,800.")]
     public void A_record_age_out_of_range_is_refused(int seconds, string message) =>
         Refused(message, ScriptedShard.Defaults with { RecordAgeMax = TimeSpan.FromSeconds(seconds) });
+
+    [Theory]
+    [InlineData("TumblingWindowInSeconds", "30")]
+    [InlineData("StartingPositionTimestamp", "1767268800")]
+    [InlineData("ProvisionedPollerConfig", "{}")]
+    [Rule(Pages.Windows, "With TumblingWindowInSeconds a function keeps a state over the invocations of a window.", Choice = "Not emulated: DynamoDB Local cuts the times that decide a record's window to the minute, so a local run would show other windows than AWS. The emulator refuses a template with this or any other setting that it does not know, and names it.")]
+    public void A_setting_that_is_not_emulated_ends_the_emulator_with_its_name(string setting, string value)
+    {
+        var template = $$"""
+            {
+              "Resources": {
+                "F": { "Type": "AWS::Lambda::Function", "Properties": { "FunctionName": "f" } },
+                "M": {
+                  "Type": "AWS::Lambda::EventSourceMapping",
+                  "Properties": {
+                    "FunctionName": "f",
+                    "EventSourceArn": "arn:aws:dynamodb:us-east-1:000000000000:table/T/stream/*",
+                    "StartingPosition": "TRIM_HORIZON",
+                    "{{setting}}": {{value}}
+                  }
+                }
+              }
+            }
+            """;
+        var refusal = Assert.Throws<TemplateException>(() => TemplateReader.Read(template, "Shop", "000000000000", "us-east-1"));
+        Assert.Equal(
+            $"M.{setting} is not supported by the emulator. Supported: BatchSize, BisectBatchOnFunctionError, DestinationConfig, Enabled, EventSourceArn, FilterCriteria, FunctionName, FunctionResponseTypes, MaximumBatchingWindowInSeconds, MaximumRecordAgeInSeconds, MaximumRetryAttempts, ParallelizationFactor, StartingPosition, Tags.",
+            refusal.Message);
+    }
 
     private static void Refused(string message, MappingSettings settings) =>
         Assert.Equal(message, Assert.Throws<ArgumentException>(settings.Validated).Message);

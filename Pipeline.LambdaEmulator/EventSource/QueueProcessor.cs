@@ -1,0 +1,292 @@
+namespace Pipeline.LambdaEmulator.EventSource;
+
+/// <summary>Messages on their way through the function.</summary>
+public sealed class QueueBatch
+{
+    internal QueueBatch(IReadOnlyList<HeldMessage> held) => Held = held;
+
+    public int Count => Held.Count;
+
+    public IEnumerable<QueueMessage> Messages => Held.Select(held => held.Message);
+
+    /// <summary>When the queue shows the first of them again: the latest time to send them.</summary>
+    public DateTimeOffset VisibleAt => Held[0].VisibleAt;
+
+    /// <summary>Throttled attempts in a row.</summary>
+    public int Throttles { get; internal init; }
+
+    internal DateTimeOffset NotBefore { get; init; }
+
+    internal IReadOnlyList<HeldMessage> Held { get; }
+}
+
+/// <summary>A message in hand.</summary>
+/// <param name="Message">The message.</param>
+/// <param name="ReceivedAt">When it was received.</param>
+/// <param name="VisibleAt">When the queue shows it to others again.</param>
+internal sealed record HeldMessage(QueueMessage Message, DateTimeOffset ReceivedAt, DateTimeOffset VisibleAt);
+
+/// <summary>What a queue's mapping wants done next.</summary>
+public abstract record QueueAction
+{
+    private QueueAction()
+    {
+    }
+
+    /// <summary>Invoke the function with the batch, then call <see cref="QueueProcessor.Complete"/>.</summary>
+    public sealed record Invoke(QueueBatch Batch) : QueueAction;
+
+    /// <summary>
+    /// Delete the messages; nothing is to be reported back. What cannot be deleted until <paramref name="VisibleAt"/>
+    /// will be delivered again.
+    /// </summary>
+    public sealed record Delete(IReadOnlyList<QueueMessage> Messages, DateTimeOffset VisibleAt, bool WereFiltered) : QueueAction;
+
+    /// <summary>Nothing to do but to take note: the messages were never sent, and the queue shows them again by itself.</summary>
+    public sealed record LetGo(IReadOnlyList<QueueMessage> Messages) : QueueAction;
+}
+
+/// <summary>
+/// The event source mapping's rules for a queue: which messages are sent together, what is deleted, what is left to become
+/// visible again. As <see cref="ShardProcessor"/> it does no I/O, has no clock and starts nothing: the caller feeds it
+/// what was received (<see cref="Received"/>), carries out what <see cref="Next"/> asks for and reports back
+/// (<see cref="Complete"/>). Not for use by several threads at once.
+/// </summary>
+/// <remarks>
+/// Retries are the queue's: a message that failed stays hidden until its visibility timeout is over and then comes again,
+/// until the queue's own redrive policy moves it away (Lambda developer guide, "Handling errors for an SQS event source").
+/// </remarks>
+public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTimeout)
+{
+    /// <summary>"Configuring scaling behavior for SQS event source mappings": Lambda starts with five batches at a time.</summary>
+    public const int ConcurrencyDefault = 5;
+
+    /// <summary>SQS API reference, "ReceiveMessage": messages of one call.</summary>
+    public const int ReceiveMax = 10;
+
+    /// <summary><c>{"Records":[]}</c> around the messages; a comma is counted for every message.</summary>
+    private const int EnvelopeBytes = 14;
+
+    /// <summary>Received, and in no batch yet.</summary>
+    private readonly Queue<HeldMessage> _waiting = new();
+    private readonly List<QueueBatch> _inFlight = [];
+
+    /// <summary>Throttled, to be sent again.</summary>
+    private readonly List<QueueBatch> _retries = [];
+    private readonly Queue<QueueAction> _due = new();
+    private long _waitingBytes;
+
+    public int Waiting => _waiting.Count;
+
+    public int BatchesInFlight => _inFlight.Count;
+
+    /// <summary>
+    /// How many messages to receive, 0 to 10. No more are held than one batch beside those in flight: what is held is
+    /// hidden from every other consumer.
+    /// </summary>
+    public int Wanted => !HasRoom || _waitingBytes >= ShardProcessor.PayloadBytesMax - EnvelopeBytes || (settings.IsFifo && _waiting.Count > 0)
+        ? 0
+        : Math.Clamp(settings.BatchSize - _waiting.Count, 0, ReceiveMax);
+
+    private bool HasRoom => _inFlight.Count + _retries.Count < (settings.ConcurrencyMax ?? ConcurrencyDefault);
+
+    /// <summary>Takes messages that were received, in the order in which they came.</summary>
+    public void Received(IEnumerable<QueueMessage> messages, DateTimeOffset now)
+    {
+        var filtered = new List<QueueMessage>();
+        foreach (var message in messages)
+        {
+            if (settings.Filter is null || settings.Filter.Matches(QueueMessageFormat.ForFilter(message)))
+            {
+                _waiting.Enqueue(new HeldMessage(message, now, now + visibilityTimeout));
+                _waitingBytes += message.Json.Length + 1;
+            }
+            else
+            {
+                filtered.Add(message);
+            }
+        }
+
+        if (filtered.Count > 0)
+        {
+            // "Control which events Lambda sends to your function": Lambda deletes what does not fit from the queue.
+            _due.Enqueue(new QueueAction.Delete(filtered, now + visibilityTimeout, WereFiltered: true));
+        }
+    }
+
+    /// <summary>What to do now; null when there is nothing. Call again until null.</summary>
+    public QueueAction? Next(DateTimeOffset now)
+    {
+        if (_due.TryDequeue(out var due))
+        {
+            return due;
+        }
+
+        if (_retries.Find(batch => batch.NotBefore <= now || batch.VisibleAt <= now) is { } retry)
+        {
+            _retries.Remove(retry);
+            var tooLate = retry.Held.TakeWhile(held => held.VisibleAt <= now).ToList();
+            if (tooLate.Count is 0)
+            {
+                return Invoke(retry);
+            }
+
+            if (tooLate.Count < retry.Count)
+            {
+                _retries.Add(new QueueBatch([.. retry.Held.Skip(tooLate.Count)]) { Throttles = retry.Throttles, NotBefore = retry.NotBefore });
+            }
+
+            return LetGo(tooLate);
+        }
+
+        var expired = new List<HeldMessage>();
+        while (_waiting.TryPeek(out var oldest) && oldest.VisibleAt <= now)
+        {
+            expired.Add(Dequeue());
+        }
+
+        if (LetGo(expired) is { } letGo)
+        {
+            return letGo;
+        }
+
+        return HasRoom && IsReady(now) ? Invoke(TakeBatch()) : null;
+    }
+
+    /// <summary>When <see cref="Next"/> can have something although nothing else happened; null: not by itself.</summary>
+    public DateTimeOffset? NextAt(DateTimeOffset now)
+    {
+        if (_due.Count > 0)
+        {
+            return now;
+        }
+
+        var times = _retries.Select(batch => Earlier(batch.NotBefore, batch.VisibleAt));
+        if (_waiting.TryPeek(out var oldest))
+        {
+            times = times.Append(!HasRoom || HoldsGroupInFlight() ? oldest.VisibleAt : IsReady(now) ? now : oldest.ReceivedAt + settings.BatchingWindow);
+        }
+
+        return times.Select(time => (DateTimeOffset?)time).Min();
+    }
+
+    /// <summary>The outcome of an invocation that <see cref="Next"/> asked for.</summary>
+    /// <returns>How many messages of the batch succeeded; the others come again when the queue shows them.</returns>
+    public int Complete(QueueBatch batch, InvocationOutcome outcome, DateTimeOffset now)
+    {
+        if (!_inFlight.Remove(batch))
+        {
+            throw new InvalidOperationException("The batch is not in flight.");
+        }
+
+        switch (outcome)
+        {
+            case InvocationOutcome.Throttled:
+                // "Lambda continues to retry the message until the message's timestamp exceeds your queue's visibility
+                // timeout, at which point Lambda drops the message."
+                var throttles = batch.Throttles + 1;
+                _retries.Add(new QueueBatch(batch.Held) { Throttles = throttles, NotBefore = now + Backoff.OfBatch(throttles) });
+                return 0;
+
+            case InvocationOutcome.Failed:
+                Fail(batch.Messages);
+                return 0;
+
+            case InvocationOutcome.Answered answered:
+                var failed = settings.ReportBatchItemFailures ? BatchResponse.FailedMessages(answered.Response, batch) : new HashSet<string>();
+                var succeeded = batch.Messages.Where(message => !failed.Contains(message.Id)).ToList();
+                if (succeeded.Count > 0)
+                {
+                    _due.Enqueue(new QueueAction.Delete(succeeded, batch.VisibleAt, WereFiltered: false));
+                }
+
+                Fail(batch.Messages.Where(message => failed.Contains(message.Id)));
+                return succeeded.Count;
+
+            default:
+                throw new ArgumentOutOfRangeException(nameof(outcome), outcome, null);
+        }
+    }
+
+    private QueueAction.Invoke Invoke(QueueBatch batch)
+    {
+        _inFlight.Add(batch);
+        return new QueueAction.Invoke(batch);
+    }
+
+    /// <summary>
+    /// They stay hidden until their visibility timeout is over. "Configuring scaling behavior for SQS event source
+    /// mappings": of their groups nothing else is sent before them, so what is in hand of those is given back too.
+    /// </summary>
+    private void Fail(IEnumerable<QueueMessage> messages)
+    {
+        var groups = messages.Select(message => message.GroupId).OfType<string>().ToHashSet();
+        if (groups.Count == 0)
+        {
+            return;
+        }
+
+        var held = _waiting.ToList();
+        _waiting.Clear();
+        _waitingBytes = 0;
+        foreach (var message in held.Where(message => !groups.Contains(message.Message.GroupId!)))
+        {
+            _waiting.Enqueue(message);
+            _waitingBytes += message.Message.Json.Length + 1;
+        }
+
+        if (LetGo(held.Where(message => groups.Contains(message.Message.GroupId!))) is { } letGo)
+        {
+            _due.Enqueue(letGo);
+        }
+    }
+
+    private static QueueAction.LetGo? LetGo(IEnumerable<HeldMessage> held) =>
+        held.Select(message => message.Message).ToList() is { Count: > 0 } messages ? new QueueAction.LetGo(messages) : null;
+
+    /// <summary>As many messages as fit: at least one, at most the batch size.</summary>
+    private QueueBatch TakeBatch()
+    {
+        var messages = new List<HeldMessage>();
+        var bytes = (long)EnvelopeBytes;
+        while (messages.Count < settings.BatchSize && _waiting.TryPeek(out var next)
+            && (messages.Count == 0 || bytes + next.Message.Json.Length + 1 <= ShardProcessor.PayloadBytesMax))
+        {
+            bytes += next.Message.Json.Length + 1;
+            messages.Add(Dequeue());
+        }
+
+        return new QueueBatch(messages);
+    }
+
+    private HeldMessage Dequeue()
+    {
+        var message = _waiting.Dequeue();
+        _waitingBytes -= message.Message.Json.Length + 1;
+        return message;
+    }
+
+    /// <summary>
+    /// "Using Lambda with Amazon SQS": a batch is sent when the window is over, or it has the batch size or the payload limit.
+    /// </summary>
+    private bool IsReady(DateTimeOffset now) =>
+        _waiting.TryPeek(out var oldest)
+        && !HoldsGroupInFlight()
+        && (_waiting.Count >= settings.BatchSize
+            || _waitingBytes >= ShardProcessor.PayloadBytesMax - EnvelopeBytes
+            || now >= oldest.ReceivedAt + settings.BatchingWindow);
+
+    /// <summary>A group has one batch in flight: what the payload limit left over of a receive waits for it.</summary>
+    private bool HoldsGroupInFlight()
+    {
+        if (!settings.IsFifo)
+        {
+            return false;
+        }
+
+        var groups = _inFlight.Concat(_retries).SelectMany(batch => batch.Messages).Select(message => message.GroupId).ToHashSet();
+        return _waiting.Any(message => groups.Contains(message.Message.GroupId));
+    }
+
+    private static DateTimeOffset Earlier(DateTimeOffset a, DateTimeOffset b) => a < b ? a : b;
+}
