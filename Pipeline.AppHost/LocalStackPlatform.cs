@@ -62,6 +62,7 @@ internal sealed partial record Platform
                 ["AWS_ACCESS_KEY_ID"] = ReferenceExpression.Create($"{LocalStackKey}"),
                 ["AWS_SECRET_ACCESS_KEY"] = ReferenceExpression.Create($"{LocalStackKey}"),
                 [Names.Settings.TableName] = ReferenceExpression.Create($"{stack.GetOutput("TableName")}"),
+                [Names.Settings.IdempotencyTableName] = ReferenceExpression.Create($"{Names.IdempotencyTable}"),
                 [Names.Settings.BucketName] = ReferenceExpression.Create($"{stack.GetOutput("BucketName")}"),
             },
             Servers = [localStack, stack],

@@ -44,6 +44,7 @@ internal static class NativePlatform
                 ["AWS_ACCESS_KEY_ID"] = ReferenceExpression.Create($"{LocalSettings.AccessKey}"),
                 ["AWS_SECRET_ACCESS_KEY"] = ReferenceExpression.Create($"{LocalSettings.AccessKey}"),
                 [Names.Settings.TableName] = ReferenceExpression.Create($"{Names.Table}"),
+                [Names.Settings.IdempotencyTableName] = ReferenceExpression.Create($"{Names.IdempotencyTable}"),
                 [Names.Settings.BucketName] = ReferenceExpression.Create($"{Names.BucketFor(Names.LocalAccount, LocalSettings.Region)}"),
             },
             Servers = [dynamoDb, s3],

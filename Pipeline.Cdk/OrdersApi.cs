@@ -11,6 +11,9 @@ namespace Pipeline.Cdk;
 public sealed record OrdersApiProps
 {
     public required Table Orders { get; init; }
+
+    /// <summary>Whether its table outlives the stack.</summary>
+    public required bool Keep { get; init; }
     public required Code Code { get; init; }
     public required RetentionDays LogRetention { get; init; }
     public required int RequestsPerSecond { get; init; }
@@ -37,9 +40,24 @@ public sealed class OrdersApi : Construct
     public Function Function { get; }
     public CfnApi Api { get; }
 
+    /// <summary>Which requests with an Idempotency-Key were answered with what. No stream: it holds no orders.</summary>
+    public Table Idempotency { get; }
+
     public OrdersApi(Construct scope, string id, OrdersApiProps props)
         : base(scope, id)
     {
+        Idempotency = new Table(this, "Idempotency", new TableProps
+        {
+            TableName = Names.IdempotencyTable,
+            PartitionKey = new Amazon.CDK.AWS.DynamoDB.Attribute { Name = "idempotency_key", Type = AttributeType.STRING },
+            // 0 for the request as a whole, n for the n-th order of a batch.
+            SortKey = new Amazon.CDK.AWS.DynamoDB.Attribute { Name = "part", Type = AttributeType.NUMBER },
+            BillingMode = BillingMode.PAY_PER_REQUEST,
+            // A record ends after two days, and no backup keeps the personal data in it for longer.
+            TimeToLiveAttribute = "expires_at",
+            DeletionProtection = props.Keep,
+            RemovalPolicy = props.Keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
+        });
         Function = new PipelineFunction(this, "Run", new PipelineFunctionProps
         {
             Name = FunctionName,
@@ -55,6 +73,7 @@ public sealed class OrdersApi : Construct
             Environment = new Dictionary<string, string>
             {
                 [Names.Settings.TableName] = props.Orders.TableName,
+                [Names.Settings.IdempotencyTableName] = Idempotency.TableName,
                 ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{Port}",
                 ["AWS_LAMBDA_EXEC_WRAPPER"] = "/opt/bootstrap",
                 ["AWS_LWA_PORT"] = $"{Port}",
@@ -65,6 +84,8 @@ public sealed class OrdersApi : Construct
                 PipelineFunction.Allow(
                     ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
                     props.Orders.TableArn),
+                // Within a transaction, too, a put asks for the right to put.
+                PipelineFunction.Allow(["dynamodb:PutItem"], Idempotency.TableArn),
                 PipelineFunction.Allow(["dynamodb:Query"], $"{props.Orders.TableArn}/index/{Names.CustomerIndex}"),
             ],
         }).Function;

@@ -26,6 +26,7 @@ public sealed class PipelineStack : Stack
         var api = new OrdersApi(this, "OrdersApi", new OrdersApiProps
         {
             Orders = orders.Table,
+            Keep = props.IsProd,
             Code = FunctionCode.Of("Pipeline.OrdersApi", this, props.PublishedFunctions, OrdersApi.StartScript),
             LogRetention = logRetention,
             RequestsPerSecond = props.ApiRequestsPerSecond,

@@ -8,6 +8,9 @@ public static class Names
 {
     public const string Table = "OrdersTable";
     public const string CustomerIndex = "by_customer";
+
+    /// <summary>Which requests with an Idempotency-Key were answered with what; without a stream, so they are no orders.</summary>
+    public const string IdempotencyTable = "OrdersIdempotencyTable";
     public const string Function = "process_orders";
     public const string FailureQueue = "process_orders-failures";
 
@@ -31,6 +34,7 @@ public static class Names
     public static class Settings
     {
         public const string TableName = "Pipeline__TableName";
+        public const string IdempotencyTableName = "Pipeline__IdempotencyTableName";
         public const string BucketName = "Pipeline__BucketName";
     }
 }

@@ -7,13 +7,14 @@ namespace Pipeline.OrdersApi.Orders;
 /// <summary>From the body of POST /orders, which fits <see cref="OrderSchemas.NewOrder"/>, to the first version of an order.</summary>
 internal static class NewOrder
 {
-    public static Order Decode(JsonElement body, DateTimeOffset now, string traceParent)
+    /// <summary>The order as it was sent: its times, its trace and, if it came without one, its id are still to be set.</summary>
+    public static Order Decode(JsonElement body)
     {
         var customer = body.GetProperty("customer");
         var items = body.GetProperty("items").EnumerateArray().Select(Item).ToList();
         return new Order
         {
-            OrderId = Text(body, "order_id") ?? Guid.CreateVersion7(now).ToString("N"),
+            OrderId = Text(body, "order_id") ?? "",
             MerchantId = Text(body, "merchant_id")!,
             CustomerId = Text(customer, "customer_id")!,
             Customer = new Customer
@@ -30,12 +31,19 @@ internal static class NewOrder
             Items = items,
             Payments = [.. body.GetProperty("payments").EnumerateArray().Select(Payment)],
             TotalAmount = Total(items),
-            CreatedAt = now,
-            UpdatedAt = now,
+            CreatedAt = default,
+            UpdatedAt = default,
             Version = 1,
-            TraceParent = traceParent,
         };
     }
+
+    public static Order Complete(Order sent, DateTimeOffset now, string traceParent) => sent with
+    {
+        OrderId = sent.OrderId.Length > 0 ? sent.OrderId : Guid.CreateVersion7(now).ToString("N"),
+        CreatedAt = now,
+        UpdatedAt = now,
+        TraceParent = traceParent,
+    };
 
     private static OrderItem Item(JsonElement item, int index) => new()
     {

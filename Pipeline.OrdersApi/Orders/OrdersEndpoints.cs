@@ -14,7 +14,7 @@ internal sealed record OrderPage(IReadOnlyList<Order> Orders, string? NextCursor
 /// The orders, on one DynamoDB table. Each write is a single conditional call, so two writers never overwrite each
 /// other, and the item it writes carries the traceparent of its request. That is also how a write recognizes
 /// itself: when an answer of DynamoDB is lost the SDK sends the call again, the condition then fails on our own
-/// first write, and the item that comes back shows whose it is.
+/// first write, and the item that comes back shows whose it is. Creations are in <see cref="OrderCreation"/>.
 /// </summary>
 internal static class OrdersEndpoints
 {
@@ -28,38 +28,19 @@ internal static class OrdersEndpoints
         orders.MapDelete("/{order_id}", DeleteAsync).WithName("delete_order").Describe(OrdersOpenApi.Delete);
     }
 
-    private static async Task<Results<Created<Order>, ProblemHttpResult>> CreateAsync(
-        HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time, ILogger<Program> log)
+    private static async Task<IResult> CreateAsync(HttpContext http, OrderCreation creation, TimeProvider time)
     {
         var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.NewOrder);
-        if (problem is not null)
+        if (problem is not null || !IdempotencyKey.TryRead(http.Request, out var key, out problem))
         {
             return problem;
         }
 
-        var order = NewOrder.Decode(body, Now(time), TraceParent());
-        try
-        {
-            await dynamo.PutItemAsync(new PutItemRequest
-            {
-                TableName = table.Value.TableName,
-                Item = OrderItems.ToItem(order),
-                ConditionExpression = "attribute_not_exists(order_id)",
-                ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
-            }, http.RequestAborted);
-        }
-        catch (ConditionalCheckFailedException failed) when (!IsOurs(failed.Item, order.TraceParent!))
-        {
-            return Problems.Exists(order.OrderId);
-        }
-        catch (ConditionalCheckFailedException)
-        {
-            log.LogInformation("Order {OrderId} had been created by this request's first, unanswered call", order.OrderId);
-        }
-
-        log.LogInformation("Order {OrderId} created at version {Version}", order.OrderId, order.Version);
-        http.Response.Headers.ETag = EntityTags.Of(order.Version);
-        return TypedResults.Created($"/orders/{order.OrderId}", order);
+        var sent = NewOrder.Decode(body);
+        var order = NewOrder.Complete(sent, Now(time), TraceParent());
+        return key is null
+            ? await creation.CreateAsync(order, http.RequestAborted)
+            : await creation.CreateAsync(order, new IdempotencyKey(order.MerchantId, key), OrderCreation.Fingerprint("create_order", sent), http.RequestAborted);
     }
 
     private static async Task<Results<Ok<Order>, ProblemHttpResult>> GetAsync(
@@ -262,9 +243,6 @@ internal static class OrdersEndpoints
 
         return $"{attribute} IN ({string.Join(", ", names)})";
     }
-
-    private static bool IsOurs(Dictionary<string, AttributeValue>? item, string traceParent) =>
-        item is not null && item.TryGetValue("trace_parent", out var written) && written.S == traceParent;
 
     private static Dictionary<string, AttributeValue> KeyOf(string orderId) => new() { ["order_id"] = new(orderId) };
 

@@ -82,8 +82,9 @@ internal static class OrdersOpenApi
     public static void Create(OpenApiOperation operation, OpenApiDocument document)
     {
         operation.Summary = "Create an order";
+        operation.Parameters = [IdempotencyKeyHeader()];
         operation.RequestBody = Body("NewOrder", document);
-        operation.Responses = Responses(document, 400, 409, 413, 415, 503);
+        operation.Responses = Responses(document, 400, 409, 413, 415, 422, 503);
         operation.Responses["201"] = Success("The order, at version 1.", "Order", document, withETag: true, withLocation: true);
     }
 
@@ -148,6 +149,7 @@ internal static class OrdersOpenApi
                     412 => "The order was changed since it was read.",
                     413 => string.Create(CultureInfo.InvariantCulture, $"The body is larger than {RequestJson.MaxBodyBytes} bytes."),
                     415 => "The body is not application/json in UTF-8.",
+                    422 => "The Idempotency-Key stands for another request.",
                     428 => "If-Match is missing.",
                     503 => "The table throttles or does not answer; a write may or may not have happened.",
                     _ => throw new ArgumentOutOfRangeException(nameof(problems), status, "No description."),
@@ -217,6 +219,16 @@ internal static class OrdersOpenApi
         Description = "The ETag of the order as it was read (or several), or * for any version.",
         Schema = new OpenApiSchema { Type = JsonSchemaType.String },
         Example = JsonValue.Create("\"1\""),
+    };
+
+    private static OpenApiParameter IdempotencyKeyHeader() => new()
+    {
+        Name = IdempotencyKey.Header,
+        In = ParameterLocation.Header,
+        Required = false,
+        Description = "Makes the request safe to repeat: the first outcome is replayed for at least 24 hours. A UUID, for example.",
+        Schema = new OpenApiSchema { Type = JsonSchemaType.String, MinLength = 1, MaxLength = IdempotencyKey.MaxLength, Pattern = "^[ -~]+$" },
+        Example = JsonValue.Create("2f1c6a1e-7d0b-4c53-9d52-0c3a5d0f6a11"),
     };
 
     private static OpenApiParameter Query(string name, bool required, OpenApiSchema schema) => new()

@@ -13,6 +13,8 @@ public sealed class OrdersTableOptions
     public const string Section = "Pipeline";
 
     public string TableName { get; set; } = "";
+
+    public string IdempotencyTableName { get; set; } = "";
 }
 
 internal static class OrdersTable
@@ -24,11 +26,16 @@ internal static class OrdersTable
             .Validate(
                 options => !string.IsNullOrWhiteSpace(options.TableName),
                 $"The setting {Names.Settings.TableName} is empty: set it to the name of the orders' DynamoDB table, for example {Names.Settings.TableName}={Names.Table}.")
+            .Validate(
+                options => !string.IsNullOrWhiteSpace(options.IdempotencyTableName),
+                $"The setting {Names.Settings.IdempotencyTableName} is empty: set it to the name of the DynamoDB table for idempotency keys, for example {Names.Settings.IdempotencyTableName}={Names.IdempotencyTable}.")
             .ValidateOnStart();
 
         builder.Services.TryAddSingleton(TimeProvider.System);
 
         builder.Services.TryAddSingleton<IAmazonDynamoDB>(_ => new AmazonDynamoDBClient(ClientConfig()));
+
+        builder.Services.AddSingleton<OrderCreation>();
 
         builder.Services.AddSingleton<TableHealthCheck>();
         builder.Services.AddHealthChecks().AddCheck<TableHealthCheck>("orders-table");

@@ -1,3 +1,4 @@
+using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
@@ -29,6 +30,14 @@ internal static class Problems
         ("order_id", order.OrderId),
         ("order_status", order.Status.Name()),
         ("allowed", OrderTransitions.NextOf(order.Status).Select(status => status.Name()).ToArray()));
+
+    public static ProblemHttpResult InProgress() => Problem(
+        StatusCodes.Status409Conflict, "request-in-progress", "The first request is still being executed.",
+        "Another request with this Idempotency-Key, or for this order, has no outcome yet. Send this one again in a moment.");
+
+    public static ProblemHttpResult KeyReused() => Problem(
+        StatusCodes.Status422UnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key stands for another request.",
+        "Nothing was written. A key is for one request and its repetitions; a request that differs needs a key of its own.");
 
     public static ProblemHttpResult Stale(Order order) => Problem(
         StatusCodes.Status412PreconditionFailed, "stale-version", "The order was changed since it was read.",
@@ -83,10 +92,17 @@ internal sealed class TableUnavailableHandler(IProblemDetailsService problems, I
     {
         // By code, because not every operation's exceptions have a type for these. A table that is not there (yet)
         // is nothing that the caller did wrong either.
-        AmazonServiceException service => (int)service.StatusCode >= 500 || service.ErrorCode is
-            "ProvisionedThroughputExceededException" or "RequestLimitExceeded" or "ThrottlingException" or "ResourceNotFoundException",
+        TransactionCanceledException canceled => canceled.CancellationReasons.Any(reason => IsThrottling(reason.Code)),
+        AmazonServiceException service => (int)service.StatusCode >= 500 || IsThrottling(service.ErrorCode)
+            // A write that met a transaction on the same item, or one that was sent again while its first call is at work.
+            || service is TransactionConflictException or TransactionInProgressException or ResourceNotFoundException,
         // Connection refused, reset or timed out; TaskCanceled is the form that a timeout takes.
         HttpRequestException or TimeoutException or IOException or OperationCanceledException => true,
         _ => false,
     };
+
+    /// <summary>The codes of errors, and those of the reasons why a transaction was canceled.</summary>
+    private static bool IsThrottling(string code) => code is
+        "ProvisionedThroughputExceededException" or "ProvisionedThroughputExceeded"
+        or "ThrottlingException" or "ThrottlingError" or "RequestLimitExceeded";
 }

@@ -92,6 +92,7 @@ public sealed class PipelineFixture : IAsyncLifetime
             ["AWS_ENDPOINT_URL_S3"] = _servers.S3Url,
             ["AWS_ENDPOINT_URL_SQS"] = _servers.S3Url,
             [Names.Settings.TableName] = Names.Table,
+            [Names.Settings.IdempotencyTableName] = Names.IdempotencyTable,
             [Names.Settings.BucketName] = Bucket,
             ["ConnectionStrings__warehouse"] = _servers.WarehouseConnectionString,
         };

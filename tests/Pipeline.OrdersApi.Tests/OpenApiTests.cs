@@ -22,7 +22,7 @@ public sealed class OpenApiTests(OrdersDatabase database) : IAsyncLifetime
                 ["delete /orders/{order_id}"] = "204 400 404 412 428 503",
                 ["get /orders"] = "200 400 503",
                 ["get /orders/{order_id}"] = "200 404 503",
-                ["post /orders"] = "201 400 409 413 415 503",
+                ["post /orders"] = "201 400 409 413 415 422 503",
                 ["put /orders/{order_id}/status"] = "200 400 404 409 412 413 415 428 503",
             },
             new SortedDictionary<string, string>(

@@ -21,7 +21,9 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 {
     private WebApplicationFactory<OrdersTableOptions> _factory = null!;
 
-    public string TableName { get; } = $"Orders-{Guid.NewGuid():N}";
+    public string TableName { get; private init; } = $"Orders-{Guid.NewGuid():N}";
+
+    public string IdempotencyTableName => $"{TableName}-idempotency";
 
     public HttpClient Http { get; private set; } = null!;
 
@@ -35,7 +37,40 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
     /// <summary>Gets all that the API logs, of every level.</summary>
     public ILoggerProvider? Logs { get; init; }
 
+    /// <summary>Another process of the API, on the same tables.</summary>
+    public OrdersApi Sibling() => new(database) { TableName = TableName, Time = Time, _hasTables = true };
+
+    private bool _hasTables;
+
     public async ValueTask InitializeAsync()
+    {
+        if (!_hasTables)
+        {
+            await CreateTablesAsync();
+        }
+
+        _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => host
+            .UseSetting("Pipeline:TableName", TableName)
+            .UseSetting("Pipeline:IdempotencyTableName", IdempotencyTableName)
+            .ConfigureLogging(logging =>
+            {
+                logging.ClearProviders();
+                if (Logs is not null)
+                {
+                    logging.AddProvider(Logs).AddFilter(null, LogLevel.Trace);
+                }
+            })
+            .ConfigureTestServices(services =>
+            {
+                services.Replace(ServiceDescriptor.Singleton(Time));
+                services.Replace(ServiceDescriptor.Singleton<IAmazonDynamoDB>(database.Client(Network)));
+            }));
+        _factory.UseKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0));
+        _factory.StartServer();
+        Http = _factory.CreateClient();
+    }
+
+    private async Task CreateTablesAsync()
     {
         await Table.CreateTableAsync(new CreateTableRequest
         {
@@ -54,24 +89,13 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
             ],
         });
 
-        _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => host
-            .UseSetting("Pipeline:TableName", TableName)
-            .ConfigureLogging(logging =>
-            {
-                logging.ClearProviders();
-                if (Logs is not null)
-                {
-                    logging.AddProvider(Logs).AddFilter(null, LogLevel.Trace);
-                }
-            })
-            .ConfigureTestServices(services =>
-            {
-                services.Replace(ServiceDescriptor.Singleton(Time));
-                services.Replace(ServiceDescriptor.Singleton<IAmazonDynamoDB>(database.Client(Network)));
-            }));
-        _factory.UseKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0));
-        _factory.StartServer();
-        Http = _factory.CreateClient();
+        await Table.CreateTableAsync(new CreateTableRequest
+        {
+            TableName = IdempotencyTableName,
+            BillingMode = BillingMode.PAY_PER_REQUEST,
+            AttributeDefinitions = [new("idempotency_key", ScalarAttributeType.S), new("part", ScalarAttributeType.N)],
+            KeySchema = [new("idempotency_key", KeyType.HASH), new("part", KeyType.RANGE)],
+        });
     }
 
     public async ValueTask DisposeAsync()
@@ -91,9 +115,11 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
     public Task PutItemAsync(Dictionary<string, AttributeValue> item) => Table.PutItemAsync(TableName, item);
 
     /// <summary>Every item of the table, as text that can be compared: what "nothing is written" means.</summary>
-    public async Task<string[]> AllItemsAsync()
+    public Task<string[]> AllItemsAsync() => AllItemsAsync(TableName);
+
+    public async Task<string[]> AllItemsAsync(string tableName)
     {
-        var all = await Table.ScanAsync(new ScanRequest(TableName) { ConsistentRead = true });
+        var all = await Table.ScanAsync(new ScanRequest(tableName) { ConsistentRead = true });
         Assert.True(all.LastEvaluatedKey is null or { Count: 0 });
         return [.. (all.Items ?? []).Select(item => Amazon.DynamoDBv2.DocumentModel.Document.FromAttributeMap(item).ToJson()).Order(StringComparer.Ordinal)];
     }
@@ -124,10 +150,18 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
             response.Content.Headers.ContentType?.ToString(),
             response.Headers.ETag?.ToString(),
             response.Headers.Location?.ToString(),
-            response.Headers.RetryAfter?.ToString());
+            response.Headers.RetryAfter?.ToString(),
+            response.Headers.Contains("Idempotent-Replayed"));
     }
 
     public Task<Answer> CreateAsync(JsonNode body) => SendAsync(HttpMethod.Post, "/orders", body.ToJsonString());
+
+    public async Task<Answer> CreateAsync(JsonNode body, string key)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/orders") { Content = new StringContent(body.ToJsonString(), Encoding.UTF8, "application/json") };
+        request.Headers.TryAddWithoutValidation("Idempotency-Key", key);
+        return await SendAsync(request);
+    }
 
     public Task<Answer> GetAsync(string orderId) => SendAsync(HttpMethod.Get, $"/orders/{orderId}");
 
@@ -177,7 +211,7 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 }
 
 /// <summary>An HTTP answer, read.</summary>
-public sealed record Answer(HttpStatusCode Status, string Body, string? ContentType, string? ETag, string? Location, string? RetryAfter)
+public sealed record Answer(HttpStatusCode Status, string Body, string? ContentType, string? ETag, string? Location, string? RetryAfter, bool IsReplay)
 {
     public JsonNode Json => JsonNode.Parse(Body)!;
 

@@ -10,9 +10,11 @@ namespace Pipeline.OrdersApi.Tests;
 public sealed class OrdersDatabase : IAsyncLifetime
 {
     // DynamoDB Local keeps a database per access key and takes letters and digits only.
-    private const string AccessKey = "ordersApiTests";
+    public const string AccessKey = "ordersApiTests";
 
     private NativeServer _server = null!;
+
+    public string Url => _server.Url;
 
     public async ValueTask InitializeAsync() =>
         _server = await NativeServer.StartAsync(DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null));
@@ -25,9 +27,9 @@ public sealed class OrdersDatabase : IAsyncLifetime
         // does not look at) a test that spends it all takes it from no other.
         ServiceURL = $"{_server.Url}/{Guid.NewGuid():N}",
         AuthenticationRegion = "us-east-1",
-        // As the API sets them.
+        // As the API sets them; the tests' own calls may wait for a busy machine.
         MaxErrorRetry = 2,
-        Timeout = TimeSpan.FromSeconds(3),
+        Timeout = TimeSpan.FromSeconds(network is null ? 60 : 3),
         HttpClientFactory = network,
     });
 }

@@ -4,6 +4,7 @@ internal static class ApiRules
 {
     private const string Function = "OrdersApiRunFunction";
     private const string Role = "OrdersApiRunRole";
+    private const string Idempotency = "OrdersApiIdempotency";
     private const string Route = "OrdersApiRoute";
     private const string Stage = "OrdersApiStage";
 
@@ -17,6 +18,7 @@ internal static class ApiRules
                 Assert.Equal(
                     [
                         $"{Names.Settings.TableName}=${{OrdersTable}}",
+                        $"{Names.Settings.IdempotencyTableName}=${{OrdersApiIdempotency}}",
                         "ASPNETCORE_URLS=http://127.0.0.1:8080",
                         "AWS_LAMBDA_EXEC_WRAPPER=/opt/bootstrap",
                         "AWS_LWA_PORT=8080",
@@ -33,6 +35,7 @@ internal static class ApiRules
                     "dynamodb:DeleteItem on ${OrdersTable.Arn}",
                     "dynamodb:DescribeTable on ${OrdersTable.Arn}",
                     "dynamodb:GetItem on ${OrdersTable.Arn}",
+                    "dynamodb:PutItem on ${OrdersApiIdempotency.Arn}",
                     "dynamodb:PutItem on ${OrdersTable.Arn}",
                     $"dynamodb:Query on ${{OrdersTable.Arn}}/index/{Names.CustomerIndex}",
                     "dynamodb:UpdateItem on ${OrdersTable.Arn}",
@@ -44,6 +47,23 @@ internal static class ApiRules
                 template.RightsOf(Role)),
             new Mutant("may scan", Role, role => Mutant.Statement(role, 3)["Action"] = "dynamodb:Scan"),
             new Mutant("every table", Role, role => Mutant.Statement(role, 2)["Resource"] = "*")),
+
+        new("Idempotency keys are in a table of their own that has no stream and forgets",
+            template =>
+            {
+                template.Has("AWS::DynamoDB::Table",
+                    $$"""
+                    {
+                      "TableName": "{{Names.IdempotencyTable}}",
+                      "KeySchema": [{ "AttributeName": "idempotency_key", "KeyType": "HASH" }, { "AttributeName": "part", "KeyType": "RANGE" }],
+                      "BillingMode": "PAY_PER_REQUEST",
+                      "TimeToLiveSpecification": { "AttributeName": "expires_at", "Enabled": true }
+                    }
+                    """);
+                Assert.DoesNotContain(template[Idempotency], property => property.Key is "StreamSpecification" or "PointInTimeRecoverySpecification");
+            },
+            new Mutant("records for ever", Idempotency, table => table.Remove("TimeToLiveSpecification")),
+            new Mutant("a stream", Idempotency, table => table["StreamSpecification"] = new System.Text.Json.Nodes.JsonObject { ["StreamViewType"] = "NEW_IMAGE" })),
 
         new("Nobody gets in without credentials",
             template => Assert.Equal(

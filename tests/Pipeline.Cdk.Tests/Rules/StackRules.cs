@@ -85,6 +85,7 @@ internal static class StackRules
                 Assert.Equal(
                     [
                         Names.Table,
+                        Names.IdempotencyTable,
                         "order-pipeline-${AWS::AccountId}-${AWS::Region}-access-logs",
                         Names.BucketFor("${AWS::AccountId}", "${AWS::Region}"),
                         Names.FailureQueue,

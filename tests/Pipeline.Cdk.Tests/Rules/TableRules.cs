@@ -52,7 +52,7 @@ internal static class TableRules
         new("The table is not deleted by mistake",
             template =>
             {
-                template.Has(Type, """{ "DeletionProtectionEnabled": true }""");
+                template.AllHave(Type, """{ "DeletionProtectionEnabled": true }""");
                 template.AllAre("Retain", Type);
             },
             new Mutant("anyone may delete it", Table, table => table["DeletionProtectionEnabled"] = false),
