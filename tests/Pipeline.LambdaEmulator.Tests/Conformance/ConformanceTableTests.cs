@@ -46,7 +46,7 @@ public sealed class ConformanceTableTests
 
             Made from the cases in `tests/Pipeline.LambdaEmulator.Tests/Conformance`; each names the page of AWS's documentation and
             the rule that it holds the emulator to. Where the documentation is silent or contradicts itself, the choice and its
-            reason stand with the rule.
+            reason stand with the rule. A rule that does not hold fails the build, so every row of this table does.
 
 
             """.ReplaceLineEndings("\n"));

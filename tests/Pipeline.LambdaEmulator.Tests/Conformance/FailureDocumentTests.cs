@@ -60,7 +60,7 @@ public sealed class FailureDocumentTests
         shard.Fails().Next();
         var discard = (ShardAction.Discard)shard.LastAction;
         var withRecords = JsonNode.Parse(FailureDocument.WriteWithRecords(discard, Origin, RequestId, shard.Now))!.AsObject();
-        Assert.Equal("""{"Records":[{"matches":true},{"matches":true}]}""", withRecords["payload"]!.GetValue<string>());
+        Assert.Equal("""{"Records":[{"n":1,"matches":true},{"n":2,"matches":true}]}""", withRecords["payload"]!.GetValue<string>());
         withRecords.Remove("payload");
         Assert.Equal(FailureDocument.Write(discard, Origin, RequestId, shard.Now), withRecords.ToJsonString());
     }

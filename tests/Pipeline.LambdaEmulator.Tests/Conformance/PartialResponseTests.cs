@@ -178,14 +178,4 @@ public sealed class PartialResponseTests
         Assert.Equal("invoke 5", shard.Succeeds().Next());
         Assert.Equal("invoke 6-8", shard.Succeeds().Next());
     }
-
-    [Fact]
-    [Rule(Pages.Partial, "A poison record in the middle of 1,000: exactly the records from it on are retried.")]
-    public void Of_a_thousand_records_only_those_after_the_last_success_are_retried()
-    {
-        var shard = new ScriptedShard(Reporting with { BatchSize = 1000 }).Write(1000);
-        Assert.Equal("invoke 1-1000", shard.Next());
-        Assert.Equal("invoke 501-1000", shard.Reports(501).WaitForNext().Next());
-        Assert.Equal(500, shard.Checkpoint);
-    }
 }

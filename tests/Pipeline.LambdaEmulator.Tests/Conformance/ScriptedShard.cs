@@ -177,5 +177,7 @@ internal sealed class ScriptedShard(MappingSettings settings)
 
     private void Read(ulong item, DateTimeOffset createdAt, int bytes, bool matches) =>
         _processor.Read(
-            new StreamRecord(SequenceNumber(++_written), item, createdAt, Encoding.UTF8.GetBytes((matches ? "{\"matches\":true}" : "{}").PadRight(bytes))), Now);
+            new StreamRecord(
+                SequenceNumber(++_written), item, createdAt, Encoding.UTF8.GetBytes($$"""{"n":{{_written}},"matches":{{(matches ? "true" : "false")}}}""".PadRight(bytes))),
+            Now);
 }
