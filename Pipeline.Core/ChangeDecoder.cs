@@ -270,7 +270,8 @@ public static class ChangeDecoder
             : throw new UndecodableRecordException($"attribute '{attribute}' is not a time in RFC 3339");
     }
 
-    private static DateTimeOffset ToMicroseconds(DateTimeOffset time)
+    /// <summary>UTC, cut to the resolution of Parquet and SQL.</summary>
+    public static DateTimeOffset ToMicroseconds(DateTimeOffset time)
     {
         var utc = time.UtcTicks;
         return new DateTimeOffset(utc - (utc % TimeSpan.TicksPerMicrosecond), TimeSpan.Zero);

@@ -39,6 +39,15 @@ public static class ObjectKeys
     public static string ChangePartition(DateTimeOffset changedAt) =>
         string.Create(CultureInfo.InvariantCulture, $"{Names.ChangesPrefix}dt={changedAt.UtcDateTime:yyyy-MM-dd}/hour={changedAt.UtcDateTime:HH}/");
 
+    /// <summary>The event id of a change that the stream has none for: the same for the same state of the order at the same rank.</summary>
+    public static string SnapshotId(Change change)
+    {
+        var digest = new XxHash128();
+        digest.Append(Encoding.UTF8.GetBytes($"{change.OrderId}\n{change.SequenceNumber}\n{Core.ChangeFile.NameOf(change.Operation)}\n"));
+        digest.Append(Encoding.UTF8.GetBytes(change.Document));
+        return $"snapshot-{Convert.ToHexStringLower(digest.GetCurrentHash())}";
+    }
+
     /// <summary>The hour of the partition that a key lies in.</summary>
     public static bool TryHourOf(string key, out DateTimeOffset hour)
     {

@@ -8,6 +8,9 @@ internal static class Options
 {
     public const string WarehouseSetting = "ConnectionStrings__warehouse";
 
+    /// <summary>Read capacity units a second. The orders' table is in use, and so much is little for a table that has millions of orders.</summary>
+    public const double RateOnAws = 500;
+
     // Without a default the description says what happens.
     public static Option<Uri?> Address(string name, string description, string? byDefault) => new(name)
     {
@@ -41,6 +44,70 @@ internal static class Options
     {
         Description = "Print the result as JSON on standard output and everything else on standard error.",
     };
+
+    public static Option<int> Segments() => new("--segments")
+    {
+        Description = "Into how many segments the scan of the table is divided, all read at the same time (1 to 256).",
+        HelpName = "N",
+        DefaultValueFactory = _ => 4,
+    };
+
+    /// <summary>Null on the local servers, which are nobody else's.</summary>
+    public static Option<double?> Rate()
+    {
+        var rate = new Option<double?>("--rate")
+        {
+            Description = "Read capacity units a second that the table may be asked for, in all; one is 4 KB read consistently. "
+                + $"[default: no bound; with --aws {RateOnAws}, which reads 2 MB/s]",
+            HelpName = "UNITS",
+        };
+        rate.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<double?>() is { } value && !(value > 0 && double.IsFinite(value)))
+            {
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--rate takes a number above zero, not {value}."));
+            }
+        });
+        return rate;
+    }
+
+    /// <summary>A time like 90s, 5m, 1.5h or 00:01:30.</summary>
+    public static Option<TimeSpan> Time(string name, string description, TimeSpan byDefault) => new(name)
+    {
+        Description = description,
+        HelpName = "TIME",
+        DefaultValueFactory = _ => byDefault,
+        CustomParser = result =>
+        {
+            var text = result.Tokens.Single().Value;
+            if (TryTime(text, out var time))
+            {
+                return time;
+            }
+
+            result.AddError($"{name} takes a time like 90s, 5m or 00:01:30, not {text}.");
+            return default;
+        },
+    };
+
+    private static bool TryTime(string text, out TimeSpan time)
+    {
+        time = default;
+        var unit = text.Length > 0 ? text[^1] : ' ';
+        var seconds = unit switch { 's' => 1, 'm' => 60, 'h' => 3_600, _ => 0 };
+        if (seconds == 0)
+        {
+            return text.Contains(':', StringComparison.Ordinal) && TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out time) && time >= TimeSpan.Zero;
+        }
+
+        if (!double.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) || number > 1_000_000)
+        {
+            return false;
+        }
+
+        time = TimeSpan.FromSeconds(number * seconds);
+        return true;
+    }
 
     public static void MustBeIn<T>(this Option<T> option, int minimum, int maximum) => option.Validators.Add(result =>
     {

@@ -1,4 +1,6 @@
 using System.CommandLine;
+using Pipeline.Ops.Reconcile;
+using Pipeline.Ops.Replay;
 using Pipeline.Ops.Seed;
 using Pipeline.Ops.Sql;
 using Pipeline.Ops.Status;
@@ -8,6 +10,9 @@ var root = new RootCommand("Operate the order pipeline.")
     SeedCommand.Create(),
     StatusCommand.Create(),
     SqlCommand.Create(),
+    ReconcileCommand.Create(),
+    ReplayCommands.CreateReplay(),
+    ReplayCommands.CreateRebuild(),
 };
 
 // A command line that cannot be understood is 2 as in most programs: 1 is a finding of some commands.

@@ -9,9 +9,6 @@ namespace Pipeline.Ops.Seed;
 /// <summary><c>seed</c>: the command line around a plan and its run.</summary>
 internal static class SeedCommand
 {
-    // Often enough to see that it goes on, seldom enough for a log file.
-    private static readonly TimeSpan LineEvery = TimeSpan.FromSeconds(5);
-
     public static Command Create()
     {
         var olist = new Option<DirectoryInfo?>("--olist")
@@ -104,30 +101,7 @@ internal static class SeedCommand
         var counters = new SeedCounters();
         var run = SeedRun.RunAsync(plan, http, counters, concurrency, TimeProvider.System, cancellationToken);
         var watch = Stopwatch.StartNew();
-        if (!console.Profile.Capabilities.Interactive)
-        {
-            while (await Task.WhenAny(run, Task.Delay(LineEvery, CancellationToken.None)) != run)
-            {
-                console.WriteLine(Progress());
-            }
-
-            return await run;
-        }
-
-        await console.Progress()
-            .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
-            .StartAsync(async progress =>
-            {
-                var bar = progress.AddTask("orders", maxValue: plan.Orders.Count);
-                do
-                {
-                    await Task.WhenAny(run, Task.Delay(TimeSpan.FromMilliseconds(100), CancellationToken.None));
-                    bar.Value = counters.OrdersDone;
-                    bar.Description = Markup.Escape(Progress());
-                }
-                while (!run.IsCompleted);
-            });
-        return await run;
+        return await Terminal.WatchAsync(console, run, () => counters.OrdersDone, () => plan.Orders.Count, Progress);
 
         string Progress() => string.Create(
             CultureInfo.InvariantCulture,

@@ -1,0 +1,54 @@
+using Pipeline.Core;
+using Pipeline.Loader;
+
+namespace Pipeline.Ops;
+
+/// <summary>
+/// Collects changes into change files under the ordinary prefix, where the loader finds them like all others. The same
+/// changes in the same order give the same keys and bytes.
+/// </summary>
+internal sealed class ChangeWriter(IObjectStore objects)
+{
+    /// <summary>Changes of a file: large enough that ten million orders are a thousand files, small enough for one short load.</summary>
+    public const int RowsMax = 10_000;
+
+    /// <summary>Characters of documents after which a file is closed, so that large items do not fill the memory: 32 Mi.</summary>
+    private const long TextMax = 32L << 20;
+
+    private readonly List<Change> _changes = [];
+    private readonly List<string> _keys = [];
+    private long _text;
+
+    /// <summary>What was written.</summary>
+    public IReadOnlyList<string> Keys => _keys;
+
+    public async Task AddAsync(IEnumerable<Change> changes, CancellationToken cancellationToken)
+    {
+        foreach (var change in changes)
+        {
+            _changes.Add(change);
+            _text += change.Document.Length;
+            if (_changes.Count == RowsMax || _text >= TextMax)
+            {
+                await FlushAsync(cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>Returns when all that was added is stored.</summary>
+    public async Task FlushAsync(CancellationToken cancellationToken)
+    {
+        if (_changes.Count == 0)
+        {
+            return;
+        }
+
+        using var file = new MemoryStream();
+        await ChangeFile.WriteAsync(_changes, file, cancellationToken);
+        var key = ObjectKeys.ChangeFile(_changes);
+        await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
+        _keys.Add(key);
+        _changes.Clear();
+        _text = 0;
+    }
+}

@@ -1,0 +1,146 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Microsoft.Extensions.Logging;
+using Npgsql;
+using Pipeline.Loader;
+using Spectre.Console;
+
+namespace Pipeline.Ops.Replay;
+
+/// <summary><c>replay</c> and <c>rebuild</c>: change files into the warehouse, once more or from nothing.</summary>
+internal static class ReplayCommands
+{
+    private const int Failed = 2;
+
+    /// <summary>
+    /// The other loader waits for at most one such load, some 0.1 s, so that new changes stay fresh. A larger file is loaded alone.
+    /// </summary>
+    private static readonly LoadLimits BesideALiveLoader = new(BytesMax: 1L << 20, FilesMax: 50, RowsMax: 2_000);
+
+    public static Command CreateReplay()
+    {
+        var endpoints = new Endpoints();
+        var from = Instant("--from", "The first hour: a time in UTC like 2026-11-24T08:00Z, or a date. Files lie in the partition of their first change.");
+        var to = Instant("--to", "The last hour, included.");
+        var all = new Option<bool>("--all") { Description = "All change files there are, instead of --from and --to." };
+        var json = Options.Json();
+        var command = new Command(
+            "replay",
+            "Load the change files of a time again, whether they are loaded or not, while the loader goes on. What the warehouse has stays as it "
+            + "is; what it lost comes back. Exit code 0 when all of them are loaded, 1 when some cannot be (see load_failures), 2 when the store or "
+            + "the warehouse was away.")
+        {
+            from, to, all, json,
+        };
+        endpoints.AddTo(command, endpoints.Aws, endpoints.S3, endpoints.Bucket, endpoints.Warehouse);
+        command.Validators.Add(result =>
+        {
+            var bounds = (result.GetResult(from) is null ? 0 : 1) + (result.GetResult(to) is null ? 0 : 1);
+            if (result.GetValue(all) ? bounds != 0 : bounds != 2)
+            {
+                result.AddError("Say which files: --from TIME --to TIME, or --all.");
+            }
+            else if (bounds == 2 && result.GetValue(from) > result.GetValue(to))
+            {
+                result.AddError("--from is later than --to.");
+            }
+        });
+        command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(Failed, () => RunAsync(
+            parsed, endpoints, json, new HourRange(parsed.GetValue(from), parsed.GetValue(to)), isRebuild: false, cancellationToken)));
+        return command;
+    }
+
+    public static Command CreateRebuild()
+    {
+        var endpoints = new Endpoints();
+        var json = Options.Json();
+        var command = new Command(
+            "rebuild",
+            "Fill an empty warehouse from the change files alone. Its schema is made. An interrupted rebuild goes on when the command is given again; "
+            + "a warehouse that is not empty is refused. Exit code 0 when all files are loaded, 1 when some cannot be (see load_failures), 2 when it was "
+            + "refused or the store or the warehouse was away.")
+        {
+            json,
+        };
+        endpoints.AddTo(command, endpoints.Aws, endpoints.S3, endpoints.Bucket, endpoints.Warehouse);
+        command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(Failed, () => RunAsync(
+            parsed, endpoints, json, new HourRange(null, null), isRebuild: true, cancellationToken)));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(
+        ParseResult parsed, Endpoints endpoints, Option<bool> json, HourRange range, bool isRebuild, CancellationToken cancellationToken)
+    {
+        var console = Terminal.Create(parsed.GetValue(json));
+        using var logging = LoggerFactory.Create(builder => builder
+            .SetMinimumLevel(LogLevel.Warning)
+            .AddSimpleConsole(format => format.SingleLine = true)
+            .AddConsole(output => output.LogToStandardErrorThreshold = LogLevel.Trace));
+        using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
+        await using var database = Open(endpoints.WarehouseOf(parsed) ?? throw Terminal.NoWarehouse());
+        if (isRebuild)
+        {
+            await new Migrator(database, logging.CreateLogger<Migrator>()).MigrateAsync(cancellationToken);
+            if (await EmptyWarehouse.ClaimAsync(database, cancellationToken))
+            {
+                console.WriteLine("Going on with an interrupted rebuild.");
+            }
+        }
+
+        using var run = new LoadRun(
+            database, new S3ObjectStore(s3, endpoints.BucketOf(parsed)), range, ignoreLedger: !isRebuild,
+            isRebuild ? new LoadLimits() : BesideALiveLoader, logging, TimeProvider.System);
+        var report = await Terminal.WatchAsync(
+            console, run.RunAsync(cancellationToken), () => run.FilesRead, () => run.Files,
+            () => string.Create(CultureInfo.InvariantCulture, $"{run.FilesRead:N0} of {run.Files:N0} files, {run.NewChanges:N0} new changes"));
+        if (isRebuild && report.FailingFiles == 0)
+        {
+            await EmptyWarehouse.FinishAsync(database, cancellationToken);
+        }
+
+        console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{report.Files:N0} files loaded, with {report.NewChanges:N0} changes that the warehouse did not have; {report.FailingFiles:N0} files cannot be loaded."));
+        if (parsed.GetValue(json))
+        {
+            Console.Out.WriteLine(JsonSerializer.Serialize(report, ReplayJsonContext.Default.LoadReport));
+        }
+
+        return report.FailingFiles == 0 ? 0 : 1;
+    }
+
+    private static NpgsqlDataSource Open(string connectionString)
+    {
+        try
+        {
+            return NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(connectionString));
+        }
+        catch (ArgumentException e)
+        {
+            throw new OperatorException($"The warehouse's connection string is not one: {e.Message}", e);
+        }
+    }
+
+    private static Option<DateTimeOffset?> Instant(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "TIME",
+        CustomParser = result =>
+        {
+            var text = result.Tokens.Single().Value;
+            if (DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var time))
+            {
+                return time;
+            }
+
+            result.AddError($"{name} takes a time like 2026-11-24T08:00Z, not {text}.");
+            return null;
+        },
+    };
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
+[JsonSerializable(typeof(LoadReport))]
+internal sealed partial class ReplayJsonContext : JsonSerializerContext;
