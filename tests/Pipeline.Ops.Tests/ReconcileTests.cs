@@ -43,7 +43,9 @@ public class ReconcileTests(OpsServers servers)
         await world.PutAsync(World.Order("stale", 2));
         await world.PutAsync(new Dictionary<string, AttributeValue>
         {
-            ["order_id"] = new() { S = "poison" }, ["version"] = new() { N = "1" }, ["total_amount"] = new() { S = "a lot" },
+            ["order_id"] = new() { S = "poison" },
+            ["version"] = new() { N = "1" },
+            ["total_amount"] = new() { S = "a lot" },
         });
         await world.ExecuteAsync("""
             ALTER TABLE orders DROP CONSTRAINT orders_key;

@@ -7,7 +7,10 @@ public class OrderDigestTests
 {
     private static readonly Change Order = Changes.Change(5) with
     {
-        TraceParent = "00-a", MerchantId = "merçado", CustomerId = "", CreatedAt = DateTimeOffset.UnixEpoch.AddTicks(-10),
+        TraceParent = "00-a",
+        MerchantId = "merçado",
+        CustomerId = "",
+        CreatedAt = DateTimeOffset.UnixEpoch.AddTicks(-10),
     };
 
     [Fact]
@@ -36,7 +39,11 @@ public class OrderDigestTests
 
         Assert.Equal(OrderDigest.HashOf(Order), OrderDigest.HashOf(Order with
         {
-            SequenceNumber = SequenceNumber.Zero, EventId = "x", Operation = Operation.Snapshot, ChangedAt = default, TotalAmount = 10.5m,
+            SequenceNumber = SequenceNumber.Zero,
+            EventId = "x",
+            Operation = Operation.Snapshot,
+            ChangedAt = default,
+            TotalAmount = 10.5m,
         }));
     }
 
