@@ -64,7 +64,7 @@ public sealed class Alarms : Construct
         });
         _ = new Rule(this, "NewInQuarantine", new RuleProps
         {
-            Description = "A record was put into the quarantine.",
+            Description = "A change was put into the quarantine, or tried again.",
             EventPattern = WarehouseLoader.ObjectCreated(props.Changes, Names.QuarantinePrefix),
             Targets =
             [
@@ -81,7 +81,7 @@ public sealed class Alarms : Construct
         Raise("ProcessFails", props.Process.Function.MetricErrors(Each("Sum")), 1, "process_orders failed. Its batch is tried again until it succeeds.", minutes: 3);
         Raise("ProcessIsThrottled", props.Process.Function.MetricThrottles(Each("Sum")), 1, "process_orders was throttled: more shards than processConcurrency.", minutes: 3);
         Raise("RecordsWereGivenUp", Waiting(props.Process.Failures), 1, $"Lambda gave up records of the stream; {Names.FailureQueue} says which.");
-        Raise("QuarantineIsNotEmpty", Waiting(Quarantined), 1, $"Records could not be decoded; {QuarantineQueue} says where they are.");
+        Raise("QuarantineIsNotEmpty", Waiting(Quarantined), 1, $"Changes could not be decoded or loaded, and later ones of their orders wait; {QuarantineQueue} says where they are.");
         Raise("LoadLags", wakeUpAge, 300, "A change file waits five minutes and longer for its load (seconds).");
         Raise("LoadFails", props.Loader.Function.MetricErrors(Each("Sum")), 1, "A load failed. It is tried again.", minutes: 3);
         Raise("LoadIsThrottled", props.Loader.Function.MetricThrottles(Each("Sum")), 1, "load_orders was throttled: it was invoked by hand, or its concurrency is taken away.", minutes: 3);

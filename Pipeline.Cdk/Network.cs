@@ -53,8 +53,9 @@ public sealed class Network : Construct
         Loader.AddEgressRule(Peer.AnyIpv4(), Port.Tcp(443), "S3 through its gateway endpoint");
         Warehouse.AddEgressRule(Peer.AnyIpv4(), Port.Tcp(443), "S3 through its gateway endpoint");
 
-        Vpc.AddGatewayEndpoint("S3", new GatewayVpcEndpointOptions { Service = GatewayVpcEndpointAwsService.S3 })
-            .AddToPolicy(Through(["s3:GetObject", "s3:ListBucket", "s3:PutObject"], props.Changes.BucketArn, props.Changes.ArnForObjects("orders/*")));
+        var s3 = Vpc.AddGatewayEndpoint("S3", new GatewayVpcEndpointOptions { Service = GatewayVpcEndpointAwsService.S3 });
+        s3.AddToPolicy(Through(["s3:GetObject", "s3:ListBucket", "s3:PutObject"], props.Changes.BucketArn, props.Changes.ArnForObjects("orders/*")));
+        s3.AddToPolicy(Through(["s3:DeleteObject"], props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")));
         // For reading the table from in here, to compare it with the warehouse.
         Vpc.AddGatewayEndpoint("DynamoDB", new GatewayVpcEndpointOptions { Service = GatewayVpcEndpointAwsService.DYNAMODB })
             .AddToPolicy(Through(["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"], props.Orders.TableArn, $"{props.Orders.TableArn}/*"));

@@ -95,20 +95,28 @@ public sealed class WarehouseLoader : Construct
             },
             Rights =
             [
-                PipelineFunction.Allow(["s3:GetObject"], props.Changes.ArnForObjects($"{Names.ChangesPrefix}*")),
+                PipelineFunction.Allow(
+                    ["s3:GetObject"], props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
                 new PolicyStatement(new PolicyStatementProps
                 {
                     Actions = ["s3:ListBucket"],
                     Resources = [props.Changes.BucketArn],
                     Conditions = new Dictionary<string, object>
                     {
-                        ["StringLike"] = new Dictionary<string, object> { ["s3:prefix"] = $"{Names.ChangesPrefix}*" },
+                        ["StringLike"] = new Dictionary<string, object>
+                        {
+                            ["s3:prefix"] = new[] { $"{Names.ChangesPrefix}*", $"{Names.DiscardedPrefix}*", $"{Names.QuarantinePrefix}*" },
+                        },
                     },
                 }),
-                PipelineFunction.Allow(["s3:PutObject"], props.Changes.ArnForObjects($"{ManifestsPrefix}*")),
+                PipelineFunction.Allow(
+                    ["s3:PutObject"], props.Changes.ArnForObjects($"{ManifestsPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
                 PipelineFunction.Allow(["secretsmanager:GetSecretValue"], props.Warehouse.LoaderSecret.SecretArn),
                 PipelineFunction.Allow(["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], WakeUps.QueueArn),
                 .. NetworkInterfaces(),
+
+                // What left the quarantine is in the warehouse, and the bucket keeps it as an old version for a month.
+                PipelineFunction.Allow(["s3:DeleteObject"], props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
             ],
         }).Function;
 

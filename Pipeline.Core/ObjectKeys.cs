@@ -16,23 +16,35 @@ public static class ObjectKeys
     /// retried PUT overwrites the object with the same bytes.
     /// </summary>
     /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
-    public static string ChangeFile(IReadOnlyList<Change> changes)
-    {
-        if (changes.Count == 0)
-        {
-            throw new ArgumentException("A change file holds at least one change.", nameof(changes));
-        }
+    public static string ChangeFile(IReadOnlyList<Change> changes) => changes.Count > 0
+        ? ChangeFile(changes[0], changes[^1], changes[0].ChangedAt, changes.Select(c => c.EventId))
+        : throw new ArgumentException("A change file holds at least one change.", nameof(changes));
 
+    /// <summary>
+    /// The key of a change file with changes that are brought back from quarantine: like any other, but in the hour of the
+    /// redrive, where the loader looks often, and with the tries and the time in the digest: the ledger must not know it
+    /// from an earlier redrive, or it would never be loaded.
+    /// </summary>
+    /// <param name="changes">With the number of tries of each.</param>
+    /// <param name="at">When they are brought back.</param>
+    /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
+    public static string RedriveFile(IReadOnlyList<(Change Change, int Attempt)> changes, DateTimeOffset at) =>
+        ChangeFile(
+            changes.Count > 0 ? changes[0].Change : throw new ArgumentException("A change file holds at least one change.", nameof(changes)),
+            changes[^1].Change,
+            at,
+            changes.Select(c => string.Create(CultureInfo.InvariantCulture, $"{c.Change.EventId} {c.Attempt} {at.UtcTicks}")));
+
+    private static string ChangeFile(Change first, Change last, DateTimeOffset hour, IEnumerable<string> identities)
+    {
         var digest = new XxHash128();
-        foreach (var change in changes)
+        foreach (var identity in identities)
         {
-            digest.Append(Encoding.UTF8.GetBytes(change.EventId));
+            digest.Append(Encoding.UTF8.GetBytes(identity));
             digest.Append("\n"u8);
         }
 
-        var first = changes[0];
-        return $"{ChangePartition(first.ChangedAt)}{first.SequenceNumber}-{changes[^1].SequenceNumber}-" +
-               $"{Convert.ToHexStringLower(digest.GetCurrentHash())}.parquet";
+        return $"{ChangePartition(hour)}{first.SequenceNumber}-{last.SequenceNumber}-{Convert.ToHexStringLower(digest.GetCurrentHash())}.parquet";
     }
 
     /// <summary><c>orders/changes/dt=YYYY-MM-DD/hour=HH/</c> for an instant, in UTC.</summary>

@@ -115,7 +115,7 @@ public sealed class Loader(
                 free = await warehouse.ReleasableAsync(parked, _options.ReleaseMax, cancellationToken);
             }
 
-            if (free.Count > 0 || parked.Count > 0)
+            if (free.Count > 0 || (!_hasLooked && parked.Count > 0))
             {
                 await ReleaseAsync(free, cancellationToken);
             }

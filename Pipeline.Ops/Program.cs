@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pipeline.Ops.Quarantine;
 using Pipeline.Ops.Reconcile;
 using Pipeline.Ops.Replay;
 using Pipeline.Ops.Seed;
@@ -10,6 +11,7 @@ var root = new RootCommand("Operate the order pipeline.")
     SeedCommand.Create(),
     StatusCommand.Create(),
     SqlCommand.Create(),
+    QuarantineCommand.Create(),
     ReconcileCommand.Create(),
     ReplayCommands.CreateReplay(),
     ReplayCommands.CreateRebuild(),

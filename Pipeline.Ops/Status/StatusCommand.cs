@@ -67,7 +67,7 @@ internal static class StatusCommand
         Row("not_loaded", report.NotLoaded is { } missing ? $"{Number(missing.Files)} files{At(", oldest", missing.Oldest, missing.OldestAt)}" : null);
         Row("quarantine", Files(report.Quarantine));
         Row("warehouse", report.Warehouse is { } rowsOf
-            ? $"{Number(rowsOf.Orders)} orders ({Number(rowsOf.Removed)} removed), {Number(rowsOf.OrderChanges)} changes, "
+            ? $"{Number(rowsOf.Orders)} orders ({Number(rowsOf.Removed)} removed), {Number(rowsOf.OrderChanges)} changes, {Number(rowsOf.WaitingChanges)} waiting, "
               + $"{Number(rowsOf.FilesLoaded)} files loaded, {Number(rowsOf.FilesFailing)} failing"
             : null);
         Row("last_load", report.Warehouse is { } loaded

@@ -118,6 +118,7 @@ internal sealed class StatusProbe(
             SELECT (SELECT count(*) FROM orders),
                    (SELECT count(*) FROM orders WHERE is_deleted),
                    (SELECT count(*) FROM order_changes),
+                   (SELECT count(*) FROM waiting_changes),
                    (SELECT count(*) FROM load_failures),
                    (SELECT max(loaded_at) FROM load_ledger),
                    (SELECT coalesce(sum(rows), 0)::bigint FROM load_ledger WHERE loaded_at = (SELECT max(loaded_at) FROM load_ledger))
@@ -126,8 +127,8 @@ internal sealed class StatusProbe(
         await using var row = await counts.ExecuteReaderAsync(cancellationToken);
         await row.ReadAsync(cancellationToken);
         var status = new WarehouseStatus(
-            row.GetInt64(0), row.GetInt64(1), row.GetInt64(2), 0, row.GetInt64(3),
-            await row.IsDBNullAsync(4, cancellationToken) ? null : row.GetFieldValue<DateTimeOffset>(4), row.GetInt64(5));
+            row.GetInt64(0), row.GetInt64(1), row.GetInt64(2), row.GetInt64(3), 0, row.GetInt64(4),
+            await row.IsDBNullAsync(5, cancellationToken) ? null : row.GetFieldValue<DateTimeOffset>(5), row.GetInt64(6));
         await row.DisposeAsync();
 
         var ledger = new HashSet<(string Key, string ETag)>();

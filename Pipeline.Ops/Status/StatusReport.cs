@@ -29,12 +29,13 @@ internal sealed record FilesStatus(long Files, long Bytes, string? Newest, DateT
 /// <param name="Orders">Rows of orders, removed ones among them.</param>
 /// <param name="Removed">Of these, those that are removed.</param>
 /// <param name="OrderChanges">Rows of order_changes.</param>
+/// <param name="WaitingChanges">Changes that wait behind a parked one of their order.</param>
 /// <param name="FilesLoaded">Rows of load_ledger.</param>
 /// <param name="FilesFailing">Files that the loader could not read or load so far.</param>
 /// <param name="LastLoadAt">When the latest load was committed.</param>
 /// <param name="LastLoadRows">The rows of that load's files.</param>
 internal sealed record WarehouseStatus(
-    long Orders, long Removed, long OrderChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows);
+    long Orders, long Removed, long OrderChanges, long WaitingChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows);
 
 internal sealed record NotLoadedStatus(long Files, string? Oldest, DateTimeOffset? OldestAt);
 

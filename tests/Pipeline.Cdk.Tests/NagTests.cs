@@ -20,6 +20,7 @@ public sealed class NagTests(Synthesis synthesis)
         ["AwsSolutions-IAM5 WarehouseCopyRole Resource::<ChangesBucket.Arn>/orders/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/changes/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/manifests/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/quarantine/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<OrdersTable.Arn>/stream/*"] = "A stream that is switched off and on again has another name.",
         ["AwsSolutions-IAM5 LoaderRunRole Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*"] =
             "Lambda makes the network interfaces, so their names are not known; the function's own code is denied all of it.",

@@ -16,14 +16,20 @@ internal sealed class Harness : IDisposable
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly LoaderTelemetry _telemetry;
 
-    public Harness(IWarehouse warehouse, MemoryObjects? objects = null, Action<LoaderOptions>? configure = null)
+    public Harness(IWarehouse warehouse, MemoryObjects? objects = null, Action<LoaderOptions>? configure = null, Faults? faults = null)
     {
         Objects = objects ?? new MemoryObjects();
+        IObjectStore store = Objects;
+        if (faults is not null)
+        {
+            (store, warehouse) = (new FaultyObjects(store, faults), new FaultyWarehouse(warehouse, faults));
+        }
+
         var options = new LoaderOptions { BucketName = "bucket" };
         configure?.Invoke(options);
-        Discovery = new Discovery(Objects, warehouse, Options.Create(options), Time, NullLogger<Discovery>.Instance);
+        Discovery = new Discovery(store, warehouse, Options.Create(options), Time, NullLogger<Discovery>.Instance);
         _telemetry = new LoaderTelemetry(_services.GetRequiredService<IMeterFactory>(), Status);
-        Loader = new Loader(Discovery, Objects, warehouse, Status, _telemetry, Options.Create(options), Time, NullLogger<Loader>.Instance);
+        Loader = new Loader(Discovery, store, warehouse, Status, _telemetry, Options.Create(options), Time, NullLogger<Loader>.Instance);
     }
 
     public FakeTimeProvider Time { get; } = new(Start);
@@ -39,6 +45,19 @@ internal sealed class Harness : IDisposable
         while (await Loader.RunOnceAsync(TestContext.Current.CancellationToken))
         {
         }
+    }
+
+    /// <summary>The same, while the clock goes on: a load that met a conflict waits some time before it is tried again.</summary>
+    public async Task DrainWithClockAsync()
+    {
+        var drained = DrainAsync();
+        while (!drained.IsCompleted)
+        {
+            Time.Advance(TimeSpan.FromMilliseconds(100));
+            await Task.WhenAny(drained, Task.Delay(1, TestContext.Current.CancellationToken));
+        }
+
+        await drained;
     }
 
     public void Dispose()
@@ -106,6 +125,22 @@ internal sealed class MemoryObjects : IObjectStore
             Refuse();
             _objects.Remove(key);
             return Task.CompletedTask;
+        }
+    }
+
+    public List<string> Keys(string prefix)
+    {
+        lock (_lock)
+        {
+            return [.. _objects.Keys.Where(key => key.StartsWith(prefix, StringComparison.Ordinal))];
+        }
+    }
+
+    public byte[] Read(string key)
+    {
+        lock (_lock)
+        {
+            return _objects[key].Bytes;
         }
     }
 

@@ -72,10 +72,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Empty(await database.RowsAsync("SELECT o.order_id FROM orders o WHERE o.version <> (SELECT max(c.version) FROM order_changes c WHERE c.order_id = o.order_id)"));
     }
 
-    [Fact]
-    public async Task A_loader_that_wakes_up_late_finds_its_transaction_gone_and_does_no_harm()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_loader_that_wakes_up_late_finds_its_transaction_gone_and_does_no_harm(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: false);
+        await using var database = await DatabaseAsync(withKeys);
         var warehouse = new PostgresWarehouse(database);
         ChangeObject[] files = [new(new ObjectInfo("orders/changes/a.parquet", "e", 1), [Changes.Change("o-1", 1, 1)])];
 
@@ -124,10 +126,12 @@ public class LoadTests(PostgresFixture postgres)
         }
     }
 
-    [Fact]
-    public async Task A_second_loader_waits_and_then_finds_everything_known()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_second_loader_waits_and_then_finds_everything_known(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: false);
+        await using var database = await DatabaseAsync(withKeys);
         var warehouse = new PostgresWarehouse(database);
         ChangeObject[] files = [new(new ObjectInfo("orders/changes/a.parquet", "e", 1), [Changes.Change("o-1", 1, 1)])];
 
@@ -148,35 +152,35 @@ public class LoadTests(PostgresFixture postgres)
     }
 
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task A_connection_lost_at_COMMIT_neither_loses_nor_doubles(bool takesEffect)
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
+    public async Task A_connection_lost_at_COMMIT_neither_loses_nor_doubles(bool withKeys, bool takesEffect)
     {
-        await using var database = await DatabaseAsync(withKeys: false);
-        var warehouse = new FaultyWarehouse(new PostgresWarehouse(database));
-        using var harness = new Harness(warehouse);
+        await using var database = await DatabaseAsync(withKeys);
+        var faults = new Faults
+        {
+            Counts = step => step == "commit",
+            FailAt = 0,
+            TakesEffect = takesEffect,
+            Error = _ => new WarehouseException(WarehouseFault.Unavailable, "the connection is lost"),
+        };
+        using var harness = new Harness(new FaultyWarehouse(new PostgresWarehouse(database), faults));
         await harness.Objects.PutAsync([Changes.Change("o-1", 1, 1), Changes.Change("o-1", 2, 2)]);
 
-        warehouse.Commit = async commit =>
-        {
-            if (takesEffect)
-            {
-                await commit();
-            }
-
-            throw new WarehouseException(WarehouseFault.Unavailable, "the connection is lost");
-        };
         await Assert.ThrowsAsync<WarehouseException>(harness.DrainAsync);
-        warehouse.Commit = commit => commit();
         await harness.DrainAsync();
 
         Assert.Equal(["2|1|1"], await CountsAsync(database));
     }
 
-    [Fact]
-    public async Task A_serialization_failure_is_tried_again_with_the_same_load()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_serialization_failure_is_tried_again_with_the_same_load(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         await FailInsertsAsync(database, "40001", times: 3);
         using var harness = new Harness(new PostgresWarehouse(database));
         await harness.Objects.PutAsync([Changes.Change("o-1", 1, 1)]);
@@ -192,10 +196,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Equal(["1|1|1"], await CountsAsync(database));
     }
 
-    [Fact]
-    public async Task A_conflict_that_lasts_is_an_outage_and_the_files_stay_pending()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_conflict_that_lasts_is_an_outage_and_the_files_stay_pending(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         await FailInsertsAsync(database, "40P01", times: 5);
         using var harness = new Harness(new PostgresWarehouse(database));
         await harness.Objects.PutAsync([Changes.Change("o-1", 1, 1)]);
@@ -214,10 +220,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Equal(["1|1|1"], await CountsAsync(database));
     }
 
-    [Fact]
-    public async Task A_corrupt_file_is_recorded_and_is_forgotten_when_it_is_gone()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_corrupt_file_is_recorded_and_is_forgotten_when_it_is_gone(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         var objects = new MemoryObjects();
         const string Key = $"{Names.ChangesPrefix}dt=2026-11-24/hour=08/x.parquet";
         objects.Put(Key, [1, 2, 3]);
@@ -240,10 +248,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Empty(await database.RowsAsync("SELECT object_key FROM load_failures"));
     }
 
-    [Fact]
-    public async Task Every_field_arrives_as_it_was_and_what_is_missing_is_null()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Every_field_arrives_as_it_was_and_what_is_missing_is_null(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         using var harness = new Harness(new PostgresWarehouse(database));
         await harness.Objects.PutAsync(
         [
@@ -270,10 +280,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Equal(expected, await database.RowsAsync($"SELECT order_id, version, {Columns} FROM order_changes ORDER BY order_id"));
     }
 
-    [Fact]
-    public async Task A_removed_order_stays_as_a_row_with_what_it_was_last()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_removed_order_stays_as_a_row_with_what_it_was_last(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         using var harness = new Harness(new PostgresWarehouse(database));
         await harness.Objects.PutAsync([Changes.Change("o-1", 1, 1, Operation.Insert), Changes.Change("o-1", 2, 1, Operation.Remove)]);
         await harness.DrainAsync();
@@ -281,10 +293,12 @@ public class LoadTests(PostgresFixture postgres)
         Assert.Equal([$"o-1|1|true|approved|{Changes.Sequence(2)}"], await database.RowsAsync("SELECT order_id, version, is_deleted, status, last_removal FROM orders"));
     }
 
-    [Fact]
-    public async Task Freshness_is_measured_once_for_each_new_write()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Freshness_is_measured_once_for_each_new_write(bool withKeys)
     {
-        await using var database = await DatabaseAsync(withKeys: true);
+        await using var database = await DatabaseAsync(withKeys);
         using var harness = new Harness(new PostgresWarehouse(database));
         using var freshness = new MetricCollector<double>(harness.Meters, "Pipeline.Loader", "pipeline.freshness");
         using var changes = new MetricCollector<long>(harness.Meters, "Pipeline.Loader", "pipeline.load.changes");
@@ -364,46 +378,6 @@ public class LoadTests(PostgresFixture postgres)
         {
             Assert.True(DateTime.UtcNow < deadline, $"Waited too long for: {query}");
             await Task.Delay(20, Cancelled);
-        }
-    }
-
-    /// <summary>The real warehouse, whose COMMIT can be tampered with.</summary>
-    private sealed class FaultyWarehouse(IWarehouse inner) : IWarehouse
-    {
-        public Func<Func<Task>, Task> Commit { get; set; } = commit => commit();
-
-        public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
-            inner.LoadedAsync(firstKey, lastKey, cancellationToken);
-
-        public Task<IReadOnlyList<FailedFile>> FailuresAsync(int max, CancellationToken cancellationToken) => inner.FailuresAsync(max, cancellationToken);
-
-        public Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken) =>
-            inner.RecordFailureAsync(file, reason, at, cancellationToken);
-
-        public Task ForgetFailureAsync(string key, CancellationToken cancellationToken) => inner.ForgetFailureAsync(key, cancellationToken);
-
-        public Task<long> CountWaitingAsync(CancellationToken cancellationToken) => inner.CountWaitingAsync(cancellationToken);
-
-        public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
-            inner.ReleasableAsync(parked, max, cancellationToken);
-
-        public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => inner.ForgetWaitingAsync(change, cancellationToken);
-
-        public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) => new Load(this, await inner.BeginAsync(cancellationToken));
-
-        private sealed class Load(FaultyWarehouse owner, IWarehouseLoad inner) : IWarehouseLoad
-        {
-            public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
-                inner.SettledAsync(parked, cancellationToken);
-            public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken) =>
-                inner.StageAsync(changes, waiting, cancellationToken);
-            public Task HoldBackAsync(CancellationToken cancellationToken) => inner.HoldBackAsync(cancellationToken);
-            public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => inner.DropKnownAsync(cancellationToken);
-            public Task InsertHistoryAsync(CancellationToken cancellationToken) => inner.InsertHistoryAsync(cancellationToken);
-            public Task MergeCurrentAsync(CancellationToken cancellationToken) => inner.MergeCurrentAsync(cancellationToken);
-            public Task RecordLedgerAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => inner.RecordLedgerAsync(files, cancellationToken);
-            public Task CommitAsync(CancellationToken cancellationToken) => owner.Commit(() => inner.CommitAsync(cancellationToken));
-            public ValueTask DisposeAsync() => inner.DisposeAsync();
         }
     }
 }

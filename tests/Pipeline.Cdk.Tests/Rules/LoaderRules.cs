@@ -64,9 +64,12 @@ internal static class LoaderRules
                         $"not ec2:DescribeNetworkInterfaces on *{itself}",
                         $"not ec2:DescribeSubnets on *{itself}",
                         $"not ec2:UnassignPrivateIpAddresses on *{itself}",
+                        $"s3:DeleteObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.ChangesPrefix}*",
-                        $"s3:ListBucket on ${{ChangesBucket.Arn}} if {{StringLike={{s3:prefix={Names.ChangesPrefix}*}}}}",
+                        $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
+                        $"s3:ListBucket on ${{ChangesBucket.Arn}} if {{StringLike={{s3:prefix=[{Names.ChangesPrefix}*, {Names.DiscardedPrefix}*, {Names.QuarantinePrefix}*]}}}}",
                         "s3:PutObject on ${ChangesBucket.Arn}/orders/manifests/*",
+                        $"s3:PutObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         "secretsmanager:GetSecretValue on ${WarehouseLoaderSecret}",
                         "sqs:DeleteMessage on ${LoaderWakeUps.Arn}",
                         "sqs:GetQueueAttributes on ${LoaderWakeUps.Arn}",
@@ -77,7 +80,8 @@ internal static class LoaderRules
                     template.RightsOf(Role));
             },
             new Mutant("every secret", Role, role => Mutant.Statement(role, 5)["Resource"] = "*"),
-            new Mutant("may delete change files", Role, role => Mutant.Statement(role, 4)["Action"] = "s3:DeleteObject"),
+            new Mutant("may write change files", Role, role => Mutant.Statement(role, 4)["Resource"]![1] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
+            new Mutant("may delete change files", Role, role => Mutant.Statement(role, 10)["Resource"] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
             new Mutant("its code may make network interfaces", Role, role => role["Policies"]![0]!["PolicyDocument"]!["Statement"]!.AsArray().RemoveAt(9))),
 
         new("Wake-ups stand in one line, and a failed one is seen again when its load is over",

@@ -38,6 +38,7 @@ internal static class NetworkRules
                         $"s3:ListBucket on ${{ChangesBucket.Arn}}/orders/*{ours}",
                         $"s3:PutObject on ${{ChangesBucket.Arn}}{ours}",
                         $"s3:PutObject on ${{ChangesBucket.Arn}}/orders/*{ours}",
+                        $"s3:DeleteObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*{ours}",
                     ],
                     TemplateView.Statements(template["NetworkVpcS3"]["PolicyDocument"]!));
                 Assert.Equal(

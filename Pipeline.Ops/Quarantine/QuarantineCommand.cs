@@ -1,0 +1,304 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Npgsql;
+using Pipeline.Core;
+using Pipeline.Loader;
+using Spectre.Console;
+
+namespace Pipeline.Ops.Quarantine;
+
+/// <summary><c>quarantine list|show|redrive|discard</c>: the command line around <see cref="QuarantineDesk"/>.</summary>
+internal static class QuarantineCommand
+{
+    // For a request, of which there may be many: a healthy store answers in milliseconds, and a person waits.
+    private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(10);
+    private const int Retries = 2;
+
+    // More fits on no screen; --json has all of it.
+    private const int ReasonShown = 100;
+
+    public static Command Create() => new(
+        "quarantine",
+        "Changes that could not be decoded or loaded: each is parked in the bucket with its whole payload and the reason, and later changes of "
+        + "its order wait behind it. Mend the cause and `redrive`, or `discard` what does not belong into the warehouse.")
+    {
+        CreateList(),
+        CreateShow(),
+        CreateRedrive(),
+        CreateDiscard(),
+    };
+
+    private static Command CreateList()
+    {
+        var json = Options.Json();
+        var command = new Command(
+            "list",
+            "What is parked, by order and sequence number, and how many changes of the order wait behind it. Exit code 0; 2 when the bucket or the "
+            + "warehouse could not be reached (without the warehouse the rest is shown).")
+        {
+            json,
+        };
+        SetAction(command, withWarehouse: true, async (desk, warehouse, parsed, cancellationToken) =>
+        {
+            var asJson = parsed.GetValue(json);
+            var parked = await WithProgressAsync("objects", asJson, progress => desk.ListAsync((done, all) => progress(done, all), cancellationToken));
+            var problem = warehouse is null ? "there is no connection string, give one with --warehouse" : null;
+            try
+            {
+                parked = warehouse is null ? parked : await CountWaitingAsync(parked, warehouse, cancellationToken);
+            }
+            catch (NpgsqlException e)
+            {
+                problem = e.Message;
+            }
+
+            Print(parked, Terminal.Create(asJson));
+            if (asJson)
+            {
+                Console.Out.WriteLine(JsonSerializer.Serialize(parked, QuarantineDeskJsonContext.Default.IReadOnlyListParkedObject));
+            }
+
+            if (problem is not null)
+            {
+                await Console.Error.WriteLineAsync($"How many changes wait is not known: {problem}.");
+            }
+
+            return problem is null ? 0 : 2;
+        });
+        return command;
+    }
+
+    private static Command CreateShow()
+    {
+        var key = Key();
+        var command = new Command(
+            "show",
+            "Print one object as it is: the whole payload, with the personal data in it. Exit code 0, 1 when there is no such object, 2 when the bucket "
+            + "could not be reached.")
+        {
+            key,
+        };
+        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        {
+            if (await desk.ShowAsync(parsed.GetRequiredValue(key), cancellationToken) is not { } content)
+            {
+                return await NoSuchObjectAsync(parsed.GetRequiredValue(key));
+            }
+
+            await Console.Error.WriteLineAsync("This is the payload as it was written, personal data among it: do not pass it on.");
+            Console.Out.WriteLine(Encoding.UTF8.GetString(content));
+            return 0;
+        });
+        return command;
+    }
+
+    private static Command CreateRedrive()
+    {
+        var key = Key();
+        key.Arity = ArgumentArity.ZeroOrOne;
+        var all = new Option<bool>("--all") { Description = "Redrive everything that is parked, the changes of an order in their order." };
+        var json = Options.Json();
+        var command = new Command(
+            "redrive",
+            "Bring parked changes back when the cause is mended: each is decoded again and written as a change file. It leaves the quarantine when the "
+            + "loader has it in the warehouse, and what waited behind it follows; that takes a minute at most. What is refused again stays, with the "
+            + "new reason. May be repeated. Exit code 0 when all are written, 1 when some are not (named), 2 when the bucket could not be reached.")
+        {
+            key, all, json,
+        };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(all) == (result.GetValue(key) is not null))
+            {
+                result.AddError("Say what to redrive: the KEY of one object, or --all.");
+            }
+        });
+        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        {
+            var asJson = parsed.GetValue(json);
+            IReadOnlyList<string> keys = parsed.GetValue(key) is { } one
+                ? [one]
+                : [.. (await WithProgressAsync("objects", asJson, progress => desk.ListAsync((done, of) => progress(done, of), cancellationToken))).Select(p => p.Key)];
+            var results = await WithProgressAsync("changes", asJson, progress => desk.RedriveAsync(keys, done => progress(done, keys.Count), cancellationToken));
+
+            var console = Terminal.Create(asJson);
+            foreach (var failed in results.Where(r => r.Result != RedriveResult.Written))
+            {
+                console.WriteLine($"{failed.Key}: {failed.Reason}");
+            }
+
+            var written = results.Count(r => r.Result == RedriveResult.Written);
+            console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{written} of {results.Count} are written as change files; the loader takes them from there."));
+            if (asJson)
+            {
+                Console.Out.WriteLine(JsonSerializer.Serialize(results, QuarantineDeskJsonContext.Default.IReadOnlyListRedriven));
+            }
+
+            return written == results.Count ? 0 : 1;
+        });
+        return command;
+    }
+
+    private static Command CreateDiscard()
+    {
+        var key = Key();
+        var reason = new Option<string>("--reason") { Description = "Why the change does not belong into the warehouse.", HelpName = "TEXT", Required = true };
+        reason.Validators.Add(result =>
+        {
+            if (string.IsNullOrWhiteSpace(result.GetValueOrDefault<string>()))
+            {
+                result.AddError("--reason must say why.");
+            }
+        });
+        var command = new Command(
+            "discard",
+            $"Take a change out of the pipeline for good. Its payload stays under {Names.DiscardedPrefix} with the reason, the time and your user name; what "
+            + "waited behind it follows within seconds. It stays out also when its file is replayed or the warehouse is rebuilt. Exit code 0 when it is "
+            + "discarded (also when it was before), 1 when there is no such object, 2 when the bucket could not be reached.")
+        {
+            key, reason,
+        };
+        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        {
+            var discarded = parsed.GetRequiredValue(key);
+            switch (await desk.DiscardAsync(discarded, parsed.GetRequiredValue(reason).Trim(), Environment.UserName, cancellationToken))
+            {
+                case DiscardResult.NotThere:
+                    return await NoSuchObjectAsync(discarded);
+                case DiscardResult.AlreadyDiscarded:
+                    Console.Out.WriteLine($"It was discarded before: {ObjectKeys.Discarded(discarded)}");
+                    return 0;
+                default:
+                    Console.Out.WriteLine($"Discarded: {ObjectKeys.Discarded(discarded)}");
+                    return 0;
+            }
+        });
+        return command;
+    }
+
+    private static Argument<string> Key()
+    {
+        var key = new Argument<string>("KEY") { Description = $"The object's key, as `list` shows it: {Names.QuarantinePrefix}…" };
+        key.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: var text }] && !text.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal))
+            {
+                result.AddError($"KEY is that of an object in quarantine and begins with {Names.QuarantinePrefix}; {text} does not.");
+            }
+        });
+        return key;
+    }
+
+    private static void SetAction(Command command, bool withWarehouse, Func<QuarantineDesk, string?, ParseResult, CancellationToken, Task<int>> action)
+    {
+        var endpoints = new Endpoints();
+        endpoints.AddTo(command, [endpoints.Aws, endpoints.S3, endpoints.Bucket, .. withWarehouse ? [endpoints.Warehouse] : Array.Empty<Option>()]);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var s3 = endpoints.S3Of(parsed, RequestTimeout, Retries);
+            var desk = new QuarantineDesk(new S3ObjectStore(s3, endpoints.BucketOf(parsed)), TimeProvider.System);
+            try
+            {
+                return await action(desk, withWarehouse ? endpoints.WarehouseOf(parsed) : null, parsed, cancellationToken);
+            }
+            catch (Exception e) when (e is ObjectStoreException or ObjectUnreadableException)
+            {
+                await Console.Error.WriteLineAsync($"{e.Message} Whatever was done may be done again.");
+                return 2;
+            }
+        });
+    }
+
+    private static async Task<int> NoSuchObjectAsync(string key)
+    {
+        await Console.Error.WriteLineAsync($"There is no {key}: it was never there, or is loaded or discarded by now. `quarantine list` shows what is parked.");
+        return 1;
+    }
+
+    /// <summary>How many changes of its order wait behind each.</summary>
+    private static async Task<IReadOnlyList<ParkedObject>> CountWaitingAsync(
+        IReadOnlyList<ParkedObject> parked, string connectionString, CancellationToken cancellationToken)
+    {
+        await using var connection = new NpgsqlConnection(connectionString);
+        await connection.OpenAsync(cancellationToken);
+        await using var query = new NpgsqlCommand(
+            """
+            SELECT p.place, count(w.order_id)
+            FROM unnest(@orders, @sequences) WITH ORDINALITY AS p (order_id, sequence_number, place)
+            LEFT JOIN waiting_changes w ON w.order_id = p.order_id AND w.sequence_number > p.sequence_number
+            GROUP BY p.place
+            """,
+            connection);
+        query.Parameters.AddWithValue("orders", parked.Select(p => p.OrderId ?? "").ToArray());
+        query.Parameters.AddWithValue("sequences", parked.Select(p => p.SequenceNumber ?? "").ToArray());
+        var counted = parked.ToArray();
+        await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+        while (await rows.ReadAsync(cancellationToken))
+        {
+            var place = (int)rows.GetInt64(0) - 1;
+            counted[place] = counted[place] with { Waiting = counted[place].OrderId is null || counted[place].SequenceNumber is null ? 0 : rows.GetInt64(1) };
+        }
+
+        return counted;
+    }
+
+    private static void Print(IReadOnlyList<ParkedObject> parked, IAnsiConsole console)
+    {
+        if (parked.Count == 0)
+        {
+            console.WriteLine("Nothing is parked.");
+            return;
+        }
+
+        var now = DateTimeOffset.UtcNow;
+        var table = new Table().Border(TableBorder.Simple).AddColumns("order", "sequence number", "reason", "attempt", "age", "waiting", "key");
+        foreach (var one in parked)
+        {
+            table.AddRow(new[]
+            {
+                one.OrderId ?? "(cannot be read)",
+                one.SequenceNumber?.TrimStart('0') ?? "",
+                one.Reason.Length > ReasonShown ? one.Reason[..ReasonShown] + "…" : one.Reason,
+                one.Attempt.ToString(CultureInfo.InvariantCulture),
+                one.ChangedAt is { } at ? Age(now - at) : "",
+                one.Waiting?.ToString(CultureInfo.InvariantCulture) ?? "?",
+                one.Key,
+            }.Select(text => new Text(text)));
+        }
+
+        console.Write(table);
+    }
+
+    private static string Age(TimeSpan age) => age switch
+    {
+        { TotalMinutes: < 1 } => string.Create(CultureInfo.InvariantCulture, $"{Math.Max(age.TotalSeconds, 0):0} s"),
+        { TotalHours: < 1 } => string.Create(CultureInfo.InvariantCulture, $"{age.TotalMinutes:0} min"),
+        { TotalDays: < 1 } => string.Create(CultureInfo.InvariantCulture, $"{age.TotalHours:0.0} h"),
+        _ => string.Create(CultureInfo.InvariantCulture, $"{age.TotalDays:0.0} d"),
+    };
+
+    /// <summary>A bar for a person at a terminal, and nothing for a file or a pipe: the result is there in seconds.</summary>
+    private static async Task<T> WithProgressAsync<T>(string what, bool forPeopleOnly, Func<Action<int, int>, Task<T>> work)
+    {
+        var console = Terminal.Create(forPeopleOnly);
+        if (!console.Profile.Capabilities.Interactive)
+        {
+            return await work((_, _) => { });
+        }
+
+        return await console.Progress()
+            .AutoClear(true)
+            .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+            .StartAsync(async progress =>
+            {
+                var bar = progress.AddTask(what, autoStart: true, maxValue: 1);
+                return await work((done, all) =>
+                {
+                    bar.MaxValue = Math.Max(all, 1);
+                    bar.Value = done;
+                });
+            });
+    }
+}
