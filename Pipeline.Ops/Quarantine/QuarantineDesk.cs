@@ -98,6 +98,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
     public async Task<IReadOnlyList<Redriven>> RedriveAsync(IReadOnlyList<string> keys, Action<int>? progress, CancellationToken cancellationToken)
     {
         var discarded = (await KeysAsync(Names.DiscardedPrefix, cancellationToken)).ToHashSet(StringComparer.Ordinal);
+        var place = keys.Index().ToDictionary(key => key.Item, key => key.Index, StringComparer.Ordinal);
         var results = new List<Redriven>();
         var file = new List<(Payload Payload, Change Change)>();
         long text = 0;
@@ -140,7 +141,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
             progress?.Invoke(results.Count);
         }
 
-        return results;
+        return [.. results.OrderBy(r => place[r.Key])];
     }
 
     /// <summary>Takes a change out for good: first the record of it, with payload and reason, then the object.</summary>

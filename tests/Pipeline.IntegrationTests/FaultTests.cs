@@ -1,6 +1,3 @@
-using Amazon.DynamoDBv2.Model;
-using Pipeline.Core;
-
 namespace Pipeline.IntegrationTests;
 
 /// <summary>What can go wrong with real processes, and what must hold all the same.</summary>
@@ -60,40 +57,5 @@ public class FaultTests(PipelineFixture pipeline)
         await pipeline.AwaitEqualAsync(changes + 41, Cancelled);
         Assert.True(await pipeline.ScalarAsync<long>("select count(*) from load_ledger", Cancelled) > files, "The second delivery made no file.");
         Assert.Equal(before, await pipeline.DigestOfWarehouseAsync(Cancelled, except: marker));
-    }
-
-    [Fact]
-    public async Task A_record_that_cannot_be_decoded_is_quarantined_whole_and_stops_no_other_order()
-    {
-        var poison = $"poison-{Guid.NewGuid():N}";
-        await pipeline.DynamoDb.PutItemAsync(
-            Names.Table,
-            new Dictionary<string, AttributeValue>
-            {
-                ["order_id"] = new() { S = poison },
-                ["version"] = new() { N = "1" },
-                ["total_amount"] = new() { S = "a lot" },
-            },
-            Cancelled);
-        var healthy = await pipeline.CreateOrderAsync(Cancelled);
-
-        await Eventually.TrueAsync(
-            async () => await pipeline.ScalarAsync<long>("select count(*) from orders where order_id = $1", Cancelled, healthy) == 1,
-            PipelineFixture.FreshnessDeadline,
-            () => "the order behind the poison record is loaded",
-            Cancelled);
-
-        var quarantined = (await pipeline.ReadObjectsAsync(Names.QuarantinePrefix, Cancelled)).Values.Single(text => text.Contains(poison, StringComparison.Ordinal));
-        Assert.Contains("total_amount", quarantined, StringComparison.Ordinal);
-        Assert.Contains("a lot", quarantined, StringComparison.Ordinal);
-        Assert.Equal(0, await pipeline.ScalarAsync<long>("select count(*) from order_changes where order_id = $1", Cancelled, poison));
-
-        // Its removal is a change like any other: an order of that name that is created later is not held back.
-        await pipeline.DynamoDb.DeleteItemAsync(Names.Table, new Dictionary<string, AttributeValue> { ["order_id"] = new() { S = poison } }, Cancelled);
-        await Eventually.TrueAsync(
-            async () => await pipeline.ScalarAsync<long>("select count(*) from orders where order_id = $1 and is_deleted", Cancelled, poison) == 1,
-            PipelineFixture.FreshnessDeadline,
-            () => "the removal of the poison record's order is loaded",
-            Cancelled);
     }
 }

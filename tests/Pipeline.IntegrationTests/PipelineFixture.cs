@@ -193,20 +193,32 @@ public sealed class PipelineFixture : IAsyncLifetime
         Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync(cancellationToken));
     }
 
-    /// <summary>Runs the operator's command line against this pipeline.</summary>
     internal async Task<SeedReport> SeedAsync(IReadOnlyList<string> arguments, CancellationToken cancellationToken)
     {
-        var start = new System.Diagnostics.ProcessStartInfo("dotnet", [ServiceProcess.OutputOf("Pipeline.Ops"), "seed", "--api", _apiUrl, "--json", .. arguments])
+        return JsonSerializer.Deserialize<SeedReport>(await OpsAsync(["seed", "--api", _apiUrl, "--json", .. arguments], cancellationToken))!;
+    }
+
+    /// <summary>Runs the operator's command line against this pipeline. Returns what it wrote to standard output, or everything.</summary>
+    internal async Task<string> OpsAsync(IReadOnlyList<string> arguments, CancellationToken cancellationToken, int exitCode = 0, bool withErrors = false)
+    {
+        var start = new System.Diagnostics.ProcessStartInfo("dotnet", [ServiceProcess.OutputOf("Pipeline.Ops"), .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        foreach (var (name, value) in _environment)
+        {
+            start.Environment[name] = value;
+        }
+
         using var process = System.Diagnostics.Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync(cancellationToken);
         var error = process.StandardError.ReadToEndAsync(cancellationToken);
         await process.WaitForExitAsync(cancellationToken);
-        Assert.True(process.ExitCode == 0, $"seed ended with code {process.ExitCode}:\n{await error}\n{await output}");
-        return JsonSerializer.Deserialize<SeedReport>(await output)!;
+        Assert.True(
+            process.ExitCode == exitCode,
+            $"{string.Join(' ', arguments)} ended with code {process.ExitCode} instead of {exitCode}:\n{await error}\n{await output}");
+        return withErrors ? await output + await error : await output;
     }
 
     /// <summary>
