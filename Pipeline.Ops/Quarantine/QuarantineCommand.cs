@@ -80,6 +80,7 @@ internal static class QuarantineCommand
         {
             key,
         };
+        MustBeInQuarantine(command, key);
         SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
         {
             if (await desk.ShowAsync(parsed.GetRequiredValue(key), cancellationToken) is not { } content)
@@ -108,6 +109,7 @@ internal static class QuarantineCommand
         {
             key, all, json,
         };
+        MustBeInQuarantine(command, key);
         command.Validators.Add(result =>
         {
             if (result.GetValue(all) == (result.GetValue(key) is not null))
@@ -160,6 +162,7 @@ internal static class QuarantineCommand
         {
             key, reason,
         };
+        MustBeInQuarantine(command, key);
         SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
         {
             var discarded = parsed.GetRequiredValue(key);
@@ -178,18 +181,16 @@ internal static class QuarantineCommand
         return command;
     }
 
-    private static Argument<string> Key()
+    private static Argument<string> Key() => new("KEY") { Description = $"The object's key, as `list` shows it: {Names.QuarantinePrefix}…" };
+
+    // Of the command: the library does not call the validators of an argument that may be left out.
+    private static void MustBeInQuarantine(Command command, Argument<string> key) => command.Validators.Add(result =>
     {
-        var key = new Argument<string>("KEY") { Description = $"The object's key, as `list` shows it: {Names.QuarantinePrefix}…" };
-        key.Validators.Add(result =>
+        if (result.GetValue(key) is { } text && !text.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal))
         {
-            if (result.Tokens is [{ Value: var text }] && !text.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal))
-            {
-                result.AddError($"KEY is that of an object in quarantine and begins with {Names.QuarantinePrefix}; {text} does not.");
-            }
-        });
-        return key;
-    }
+            result.AddError($"KEY is that of an object in quarantine and begins with {Names.QuarantinePrefix}; {text} does not.");
+        }
+    });
 
     private static void SetAction(Command command, bool withWarehouse, Func<QuarantineDesk, string?, ParseResult, CancellationToken, Task<int>> action)
     {

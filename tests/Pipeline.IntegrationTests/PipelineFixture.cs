@@ -36,7 +36,6 @@ public sealed class PipelineFixture : IAsyncLifetime
     private readonly string _directory = Directory.CreateTempSubdirectory("order-pipeline-tests-").FullName;
     private Servers? _servers;
     private string _apiUrl = "";
-    private string _emulatorUrl = "";
     private Dictionary<string, string> _environment = [];
 
     /// <summary>The folder with the Olist CSV files, or null where it is not at hand.</summary>
@@ -49,6 +48,7 @@ public sealed class PipelineFixture : IAsyncLifetime
         }
     }
 
+    public string EmulatorUrl { get; private set; } = "";
     public HttpClient Api { get; private set; } = null!;
     public IAmazonDynamoDB DynamoDb { get; private set; } = null!;
     public IAmazonS3 S3 { get; private set; } = null!;
@@ -81,7 +81,7 @@ public sealed class PipelineFixture : IAsyncLifetime
         var emulatorPort = LoopbackPorts.Free();
         var loaderPort = LoopbackPorts.Free();
         _apiUrl = $"http://127.0.0.1:{apiPort}";
-        _emulatorUrl = $"http://127.0.0.1:{emulatorPort}";
+        EmulatorUrl = $"http://127.0.0.1:{emulatorPort}";
         _environment = new()
         {
             ["AWS_REGION"] = Region,
@@ -108,7 +108,7 @@ public sealed class PipelineFixture : IAsyncLifetime
         await StartAsync(
             "lambda-emulator",
             "Pipeline.LambdaEmulator",
-            _emulatorUrl,
+            EmulatorUrl,
             ["--template", Path.Combine(RepositoryRoot, "artifacts", "cdk.out", $"{Names.Stack}.template.json"), "--state", StateDirectory, "--provision"]);
         Processes.Add("process-orders", new ServiceProcess(
             "Pipeline.Processor",

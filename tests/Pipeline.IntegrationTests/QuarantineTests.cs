@@ -30,7 +30,7 @@ public class QuarantineTests(PipelineFixture pipeline)
         Assert.Equal((1, 3), (parked.GetProperty("attempt").GetInt32(), parked.GetProperty("waiting").GetInt32()));
         var key = parked.GetProperty("key").GetString()!;
         Assert.Contains("a lot", await pipeline.OpsAsync(["quarantine", "show", key], Cancelled), StringComparison.Ordinal);
-        Assert.Contains("3 waiting", await pipeline.OpsAsync(["status"], Cancelled), StringComparison.Ordinal);
+        Assert.Contains("3 waiting", await pipeline.OpsAsync(["status", "--emulator", pipeline.EmulatorUrl], Cancelled), StringComparison.Ordinal);
 
         // The code is as it was, so a redrive changes nothing but the count of tries.
         await pipeline.OpsAsync(["quarantine", "redrive", key], Cancelled, exitCode: 1);
@@ -96,7 +96,7 @@ public class QuarantineTests(PipelineFixture pipeline)
         return [.. listed.RootElement.Clone().EnumerateArray().Where(one => one.TryGetProperty("order_id", out var id) && id.GetString() == orderId)];
     }
 
-    private Task PutAsync(string orderId, int version, AttributeValue amount, string merchant = "m-1") => pipeline.DynamoDb.PutItemAsync(
+    private async Task PutAsync(string orderId, int version, AttributeValue amount, string merchant = "m-1") => await pipeline.DynamoDb.PutItemAsync(
         Names.Table,
         new Dictionary<string, AttributeValue>
         {
@@ -107,8 +107,8 @@ public class QuarantineTests(PipelineFixture pipeline)
         },
         Cancelled);
 
-    private Task DeleteAsync(string orderId) =>
-        pipeline.DynamoDb.DeleteItemAsync(Names.Table, new Dictionary<string, AttributeValue> { ["order_id"] = new() { S = orderId } }, Cancelled);
+    private async Task DeleteAsync(string orderId) =>
+        await pipeline.DynamoDb.DeleteItemAsync(Names.Table, new Dictionary<string, AttributeValue> { ["order_id"] = new() { S = orderId } }, Cancelled);
 
     private async Task ExecuteAsync(string sql)
     {
