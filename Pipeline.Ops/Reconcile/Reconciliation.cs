@@ -44,7 +44,7 @@ internal sealed class Reconciliation(
     /// <summary>Between two looks: a change that is on its way needs about a second.</summary>
     private static readonly TimeSpan LookPause = TimeSpan.FromSeconds(1);
 
-    private readonly Quarantine _quarantine = new(objects, NullLogger.Instance);
+    private readonly Loader.Quarantine _quarantine = new(objects, NullLogger.Instance);
 
     public ReconcileProgress Progress { get; } = new();
 

@@ -62,7 +62,7 @@ internal sealed class LoadRun : IDisposable
         _time = time;
         _options = new LoaderOptions { BucketName = "given", Limits = limits };
         var options = Microsoft.Extensions.Options.Options.Create(_options);
-        _objects = new RangeOfObjects(objects, range);
+        _objects = new RangeOfObjects(objects, range, ownsQuarantine: ignoreLedger);
         IWarehouse warehouse = new PostgresWarehouse(database);
         if (ignoreLedger)
         {
@@ -128,7 +128,13 @@ internal sealed class LoadRun : IDisposable
     /// Shows of the change files those of the range, and those only to the sweep, which is one pass: with the polls for new
     /// files a run beside a busy stream would never end, and those are the other loader's.
     /// </summary>
-    private sealed class RangeOfObjects(IObjectStore inner, HourRange range) : IObjectStore
+    /// <param name="inner">The bucket.</param>
+    /// <param name="range">Which change files.</param>
+    /// <param name="ownsQuarantine">
+    /// The quarantine tells what is not in the warehouse that the live loader fills. A rebuild fills another one, and must
+    /// neither take away what is still missing there nor add what is not.
+    /// </param>
+    private sealed class RangeOfObjects(IObjectStore inner, HourRange range, bool ownsQuarantine) : IObjectStore
     {
         private long _filesRead;
 
@@ -183,10 +189,22 @@ internal sealed class LoadRun : IDisposable
             return content;
         }
 
-        public Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken) =>
-            inner.PutAsync(key, content, contentType, cancellationToken);
+        public async Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
+        {
+            if (ownsQuarantine)
+            {
+                await inner.PutAsync(key, content, contentType, cancellationToken);
+            }
+            else if (await inner.GetAsync(key, cancellationToken) is null)
+            {
+                throw new OperatorException(
+                    $"The warehouse that is rebuilt refuses a change that is not in quarantine ({key}): \"{QuarantinedChange.Parse(content.Span).Reason}\". "
+                    + "Its tables differ from those of the loader's warehouse: mend that, and give the command again.");
+            }
+        }
 
-        public Task DeleteAsync(string key, CancellationToken cancellationToken) => inner.DeleteAsync(key, cancellationToken);
+        public Task DeleteAsync(string key, CancellationToken cancellationToken) =>
+            ownsQuarantine ? inner.DeleteAsync(key, cancellationToken) : Task.CompletedTask;
     }
 
     /// <summary>As if no file were loaded.</summary>

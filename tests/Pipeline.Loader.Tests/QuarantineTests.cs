@@ -2,9 +2,11 @@ using System.Text;
 using System.Text.Json;
 using Amazon.Lambda.DynamoDBEvents;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using Pipeline.Core;
 using Pipeline.Ops.Quarantine;
+using Pipeline.Ops.Replay;
 using Pipeline.Processor;
 
 namespace Pipeline.Loader.Tests;
@@ -173,8 +175,12 @@ public class QuarantineTests(PostgresFixture postgres)
         {
             Operation = Operation.Snapshot,
             SequenceNumber = Changes.Sequence(2).Next(),
-            TraceParent = "00-a", MerchantId = "poison", CustomerId = "c\t1\"\u2028", TotalAmount = -9_999_999_999_999_999.99m,
-            ChangedAt = Harness.Start.AddTicks(10), CreatedAt = DateTimeOffset.MinValue,
+            TraceParent = "00-a",
+            MerchantId = "poison",
+            CustomerId = "c\t1\"\u2028",
+            TotalAmount = -9_999_999_999_999_999.99m,
+            ChangedAt = Harness.Start.AddTicks(10),
+            CreatedAt = DateTimeOffset.MinValue,
             UpdatedAt = new DateTimeOffset(DateTimeOffset.MaxValue.Ticks / 10 * 10, TimeSpan.Zero),
             Document = """{"z":12345678901234567890123456789012345678,"a":"é\u2028 🛒","e":1E-7}""",
         };
@@ -535,6 +541,45 @@ public class QuarantineTests(PostgresFixture postgres)
         Assert.Equal(await database.RowsAsync(Everything), await empty.RowsAsync(Everything));
         Assert.Empty(await empty.RowsAsync("SELECT order_id FROM order_changes WHERE order_id = 'o-1' AND version = 2"));
         Assert.Equal(["o-1|1", "o-1|3"], await empty.RowsAsync("SELECT order_id, version FROM order_changes WHERE order_id = 'o-1' ORDER BY version"));
+    }
+
+    [Fact]
+    public async Task A_rebuild_of_another_warehouse_takes_nothing_from_the_quarantine_and_adds_nothing()
+    {
+        var objects = new MemoryObjects();
+        await using var live = await PoisonedAsync(withKeys: true);
+        using var loader = new Harness(new PostgresWarehouse(live), objects);
+        await objects.PutAsync([Good("o-1", 1), Poison("o-1", 2), Good("o-1", 3)]);
+        await loader.DrainAsync();
+        var parked = objects.Read(Assert.Single(objects.Keys(Names.QuarantinePrefix)));
+
+        // It takes what the live one refuses, and that is still missing there.
+        await using var lenient = await postgres.CreateDatabaseAsync();
+        await RebuildAsync(lenient);
+        Assert.Equal(["3|1|1|0|0"], await CountsAsync(lenient));
+        Assert.Equal(parked, objects.Read(Assert.Single(objects.Keys(Names.QuarantinePrefix))));
+        await loader.DrainAsync();
+        Assert.Equal(["1|1|1|1|0"], await CountsAsync(live));
+
+        // Made live, it has no use for the object.
+        using (var moved = new Harness(new PostgresWarehouse(lenient), objects))
+        {
+            await moved.DrainAsync();
+        }
+
+        Assert.Empty(objects.Keys(Names.QuarantinePrefix));
+
+        // The other way round: nothing may be parked that the live one has.
+        await using var strict = await PoisonedAsync(withKeys: true);
+        var refused = await Assert.ThrowsAsync<Ops.OperatorException>(() => RebuildAsync(strict));
+        Assert.Contains("no_poison", refused.Message, StringComparison.Ordinal);
+        Assert.Empty(objects.Keys(Names.QuarantinePrefix));
+
+        async Task RebuildAsync(NpgsqlDataSource into)
+        {
+            using var run = new LoadRun(into, objects, new HourRange(null, null), ignoreLedger: false, new LoadLimits(), NullLoggerFactory.Instance, TimeProvider.System);
+            await run.RunAsync(Cancelled);
+        }
     }
 
     [Fact]
