@@ -21,12 +21,15 @@ internal static class EmulatorLatency
     /// <summary>The first writes meet code that is not compiled yet.</summary>
     private const int WarmUp = 50;
 
+    /// <summary>After the last write: the runtime goes on compiling what was used.</summary>
+    private static readonly TimeSpan SettlesWithin = TimeSpan.FromSeconds(15);
+
     private static readonly TimeSpan ArrivesWithin = TimeSpan.FromSeconds(30);
 
     public static Command Command()
     {
         var writes = new Option<int>("--writes") { Description = "Writes to measure.", DefaultValueFactory = _ => 500 };
-        var idle = new Option<int>("--idle-seconds") { Description = "How long to watch the emulator when nothing is written.", DefaultValueFactory = _ => 20 };
+        var idle = new Option<int>("--idle-seconds") { Description = "How long to watch the emulator when nothing is written.", DefaultValueFactory = _ => 30 };
         var command = new Command(
             "emulator-latency",
             $"From a write to DynamoDB Local to the function (targets: p50 {P50MillisecondsMax} ms, p99 {P99MillisecondsMax} ms), and the processor time of the idle emulator (target: {IdleProcessorMax:P0}).")
@@ -79,6 +82,7 @@ internal static class EmulatorLatency
             }
         }
 
+        await Task.Delay(SettlesWithin, cancellationToken);
         var usedBefore = emulator.ProcessorTime;
         var idleFrom = Stopwatch.GetTimestamp();
         await Task.Delay(idle, cancellationToken);
