@@ -26,6 +26,9 @@ public sealed partial class QueueMapping(
     /// <summary>SQS API reference, "ReceiveMessage": the longest poll. An idle queue costs three calls a minute.</summary>
     private const int PollSeconds = 20;
 
+    /// <summary>After a poll that brought nothing: not every local server waits as long as it is asked to.</summary>
+    private static readonly TimeSpan PauseAfterNothing = TimeSpan.FromMilliseconds(50);
+
     private readonly QueueMessageFormat _format = new(region, plan.QueueArn);
     private readonly List<Task<Action>> _busy = [];
     private QueueProcessor? _processor;
@@ -95,7 +98,10 @@ public sealed partial class QueueMapping(
             {
                 try
                 {
-                    _processor.Received((await receiving).Select(_format.Read), time.GetUtcNow());
+                    var messages = await receiving;
+                    var receivedAt = time.GetUtcNow();
+                    _processor.Received(messages.Select(_format.Read), receivedAt);
+                    receiveAt = messages.Count > 0 ? receivedAt : receivedAt + PauseAfterNothing;
                     failures = 0;
                     State = MappingState.Enabled;
                     Problem = null;
