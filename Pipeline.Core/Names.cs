@@ -20,6 +20,7 @@ public static class Names
     public const string ChangesPrefix = "orders/changes/";
     public const string QuarantinePrefix = "orders/quarantine/";
     public const string DiscardedPrefix = "orders/discarded/";
+    public const string BackfillPrefix = "orders/backfill/";
 
     /// <summary>
     /// Bucket names are global to AWS, so account and region are part of it. In the CDK app both are tokens that

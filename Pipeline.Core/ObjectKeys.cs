@@ -60,6 +60,9 @@ public static class ObjectKeys
         return $"snapshot-{Convert.ToHexStringLower(digest.GetCurrentHash())}";
     }
 
+    /// <summary><c>orders/backfill/{table}.json</c>: how far the backfill of a table is.</summary>
+    public static string BackfillState(string table) => $"{Names.BackfillPrefix}{table}.json";
+
     /// <summary>The hour of the partition that a key lies in.</summary>
     public static bool TryHourOf(string key, out DateTimeOffset hour)
     {

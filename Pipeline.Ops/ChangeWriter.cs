@@ -7,7 +7,9 @@ namespace Pipeline.Ops;
 /// Collects changes into change files under the ordinary prefix, where the loader finds them like all others. The same
 /// changes in the same order give the same keys and bytes.
 /// </summary>
-internal sealed class ChangeWriter(IObjectStore objects)
+/// <param name="objects">The bucket.</param>
+/// <param name="rowsMax">Changes of a file.</param>
+internal sealed class ChangeWriter(IObjectStore objects, int rowsMax = ChangeWriter.RowsMax)
 {
     /// <summary>Changes of a file: large enough that ten million orders are a thousand files, small enough for one short load.</summary>
     public const int RowsMax = 10_000;
@@ -18,9 +20,19 @@ internal sealed class ChangeWriter(IObjectStore objects)
     private readonly List<Change> _changes = [];
     private readonly List<string> _keys = [];
     private long _text;
+    private long _rows;
 
-    /// <summary>What was written.</summary>
-    public IReadOnlyList<string> Keys => _keys;
+    /// <summary>Added and not written yet.</summary>
+    public int Buffered => _changes.Count;
+
+    /// <summary>The files that were written and not taken, and how many rows they have.</summary>
+    public (IReadOnlyList<string> Keys, long Rows) TakeWritten()
+    {
+        (IReadOnlyList<string>, long) written = ([.. _keys], _rows);
+        _keys.Clear();
+        _rows = 0;
+        return written;
+    }
 
     public async Task AddAsync(IEnumerable<Change> changes, CancellationToken cancellationToken)
     {
@@ -28,7 +40,7 @@ internal sealed class ChangeWriter(IObjectStore objects)
         {
             _changes.Add(change);
             _text += change.Document.Length;
-            if (_changes.Count == RowsMax || _text >= TextMax)
+            if (_changes.Count == rowsMax || _text >= TextMax)
             {
                 await FlushAsync(cancellationToken);
             }
@@ -48,6 +60,7 @@ internal sealed class ChangeWriter(IObjectStore objects)
         var key = ObjectKeys.ChangeFile(_changes);
         await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
         _keys.Add(key);
+        _rows += _changes.Count;
         _changes.Clear();
         _text = 0;
     }

@@ -67,15 +67,18 @@ internal sealed class Endpoints
     /// <param name="parsed">The command line.</param>
     /// <param name="timeout">Of one attempt of a request.</param>
     /// <param name="retries">After the first attempt, with the SDK's own growing pauses.</param>
-    public AmazonDynamoDBClient DynamoDbOf(ParseResult parsed, TimeSpan timeout, int retries)
+    /// <param name="received">Counts the bytes of the answers.</param>
+    public AmazonDynamoDBClient DynamoDbOf(ParseResult parsed, TimeSpan timeout, int retries, ReceivedBytes? received = null)
     {
-        var config = new AmazonDynamoDBConfig();
+        var config = new AmazonDynamoDBConfig { HttpClientFactory = received };
         return Credentials(config, parsed.GetValue(DynamoDb), parsed.GetValue(Aws), LocalDefaults.DynamoDb, timeout, retries) is { } credentials
             ? new AmazonDynamoDBClient(credentials, config)
             : new AmazonDynamoDBClient(config);
     }
 
-    /// <inheritdoc cref="DynamoDbOf"/>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="timeout">Of one attempt of a request.</param>
+    /// <param name="retries">After the first attempt, with the SDK's own growing pauses.</param>
     public AmazonS3Client S3Of(ParseResult parsed, TimeSpan timeout, int retries)
     {
         var config = new AmazonS3Config { ForcePathStyle = !parsed.GetValue(Aws) };

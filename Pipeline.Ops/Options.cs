@@ -71,6 +71,14 @@ internal static class Options
         return rate;
     }
 
+    public static Option<DirectoryInfo?> Temporary(string what) => new("--temp")
+    {
+        Description = $"Folder for temporary files, {what}. [default: the system's]",
+        HelpName = "DIR",
+    };
+
+    public static string TemporaryOf(ParseResult parsed, Option<DirectoryInfo?> temporary) => parsed.GetValue(temporary)?.FullName ?? Path.GetTempPath();
+
     /// <summary>A time like 90s, 5m, 1.5h or 00:01:30.</summary>
     public static Option<TimeSpan> Time(string name, string description, TimeSpan byDefault) => new(name)
     {

@@ -90,11 +90,6 @@ internal sealed class OrderTable(IAmazonDynamoDB dynamo, string name, ReadBudget
     /// <summary>Keys that a BatchGetItem leaves over are asked for again, so often; each time after the SDK's own retries.</summary>
     private const int LeftOverAttemptsMax = 8;
 
-    private long _bytes;
-
-    /// <summary>Bytes of the answers read so far.</summary>
-    public long Bytes => Interlocked.Read(ref _bytes);
-
     public double Units => budget.Spent;
 
     public async Task<TableDescription> DescribeAsync(CancellationToken cancellationToken)
@@ -127,7 +122,6 @@ internal sealed class OrderTable(IAmazonDynamoDB dynamo, string name, ReadBudget
             await budget.WaitAsync(cancellationToken);
             var page = await dynamo.ScanAsync(request, cancellationToken);
             budget.Spend(page.ConsumedCapacity?.CapacityUnits ?? 0);
-            Interlocked.Add(ref _bytes, page.ContentLength);
             request.ExclusiveStartKey = page.LastEvaluatedKey is { Count: > 0 } ? page.LastEvaluatedKey : null;
             yield return new TablePage(page.Items ?? [], request.ExclusiveStartKey?["order_id"].S);
         }
@@ -150,7 +144,6 @@ internal sealed class OrderTable(IAmazonDynamoDB dynamo, string name, ReadBudget
             var answer = await dynamo.BatchGetItemAsync(
                 new BatchGetItemRequest { RequestItems = new() { [name] = keys }, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL }, cancellationToken);
             budget.Spend(answer.ConsumedCapacity?.Sum(capacity => capacity.CapacityUnits ?? 0) ?? 0);
-            Interlocked.Add(ref _bytes, answer.ContentLength);
             items.AddRange(answer.Responses?.GetValueOrDefault(name) ?? []);
             keys.Keys = answer.UnprocessedKeys?.GetValueOrDefault(name)?.Keys ?? [];
         }

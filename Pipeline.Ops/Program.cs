@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pipeline.Ops.Backfill;
 using Pipeline.Ops.Quarantine;
 using Pipeline.Ops.Reconcile;
 using Pipeline.Ops.Replay;
@@ -13,6 +14,7 @@ var root = new RootCommand("Operate the order pipeline.")
     SqlCommand.Create(),
     QuarantineCommand.Create(),
     ReconcileCommand.Create(),
+    BackfillCommand.Create(),
     ReplayCommands.CreateReplay(),
     ReplayCommands.CreateRebuild(),
 };

@@ -29,4 +29,6 @@ public sealed record QuarantinedRecord(
 [JsonSerializable(typeof(DynamoDBEvent))]
 [JsonSerializable(typeof(StreamsEventResponse))]
 [JsonSerializable(typeof(QuarantinedRecord))]
+// A line of an export of the table, which Pipeline.Ops reads: {"Item": …}.
+[JsonSerializable(typeof(Dictionary<string, Dictionary<string, DynamoDBEvent.AttributeValue>>))]
 public sealed partial class ProcessorJsonContext : JsonSerializerContext;

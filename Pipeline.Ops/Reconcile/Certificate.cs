@@ -1,3 +1,5 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace Pipeline.Ops.Reconcile;
@@ -34,6 +36,15 @@ internal sealed record Certificate
     /// <summary>Only with --repair.</summary>
     public RepairReport? Repair { get; init; }
     public required CostReport Cost { get; init; }
+
+    /// <summary>People read it: é and not \u00E9.</summary>
+    private static readonly CertificateJsonContext Readable =
+        new(new JsonSerializerOptions(CertificateJsonContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
+    public string ToJson() => JsonSerializer.Serialize(this, Readable.Certificate);
+
+    /// <summary>The kind's name in certificates.</summary>
+    public static string NameOf(DifferenceKind kind) => JsonSerializer.Serialize(kind, CertificateJsonContext.Default.DifferenceKind).Trim('"');
 }
 
 internal sealed record ToolInfo(string Name, string Version, string DigestRule);

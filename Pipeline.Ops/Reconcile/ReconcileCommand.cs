@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Pipeline.Loader;
 using Spectre.Console;
 
@@ -31,11 +30,7 @@ internal static class ReconcileCommand
         {
             Description = "Write the present image of each differing order as a change file, wait for the loader, and look again. The warehouse itself is never edited.",
         };
-        var temporary = new Option<DirectoryInfo?>("--temp")
-        {
-            Description = "Folder for temporary files, some 60 bytes an order. [default: the system's]",
-            HelpName = "DIR",
-        };
+        var temporary = Options.Temporary("some 60 bytes an order");
         var json = Options.Json();
         segments.MustBeIn(1, 256);
         list.MustBeIn(0, 1_000_000);
@@ -54,17 +49,19 @@ internal static class ReconcileCommand
         {
             var asJson = parsed.GetValue(json);
             var console = Terminal.Create(asJson);
-            using var dynamo = endpoints.DynamoDbOf(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
+            using var received = new ReceivedBytes();
+            using var dynamo = endpoints.DynamoDbOf(parsed, Terminal.RequestTimeout, Terminal.RequestRetries, received);
             using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
             await using var warehouse = new WarehouseReader(endpoints.WarehouseOf(parsed) ?? throw Terminal.NoWarehouse());
             var budget = new ReadBudget(parsed.GetValue(rate) ?? (parsed.GetValue(endpoints.Aws) ? Options.RateOnAws : null), TimeProvider.System);
             var reconciliation = new Reconciliation(
                 new OrderTable(dynamo, endpoints.TableOf(parsed), budget),
+                received,
                 warehouse,
                 new S3ObjectStore(s3, endpoints.BucketOf(parsed)),
                 new ReconcileOptions(
                     parsed.GetValue(segments), parsed.GetValue(deadline), parsed.GetValue(list), parsed.GetValue(repair),
-                    parsed.GetValue(temporary)?.FullName ?? Path.GetTempPath()),
+                    Options.TemporaryOf(parsed, temporary)),
                 TimeProvider.System);
 
             var result = await Terminal.WatchAsync(
@@ -75,13 +72,13 @@ internal static class ReconcileCommand
                 () => string.Create(CultureInfo.InvariantCulture, $"{reconciliation.Progress.Phase}, {reconciliation.Progress.Scanned:N0} items"));
             if (parsed.GetValue(certificate) is { } file)
             {
-                await File.WriteAllTextAsync(file.FullName, JsonSerializer.Serialize(result, CertificateJsonContext.Default.Certificate) + "\n", cancellationToken);
+                await File.WriteAllTextAsync(file.FullName, result.ToJson() + "\n", cancellationToken);
             }
 
             Print(result, console);
             if (asJson)
             {
-                Console.Out.WriteLine(JsonSerializer.Serialize(result, CertificateJsonContext.Default.Certificate));
+                Console.Out.WriteLine(result.ToJson());
             }
 
             return result.Result switch
@@ -175,7 +172,7 @@ internal static class ReconcileCommand
         }
 
         static string Version(long? version) => version is { } given ? $"v{given}" : "–";
-        static string Name(DifferenceKind kind) => JsonSerializer.Serialize(kind, CertificateJsonContext.Default.DifferenceKind).Trim('"');
+        static string Name(DifferenceKind kind) => Certificate.NameOf(kind);
         static string Number(long number) => number.ToString("N0", CultureInfo.InvariantCulture);
         static string Span(DateTimeOffset from, DateTimeOffset to) => string.Create(
             CultureInfo.InvariantCulture, $"{from.UtcDateTime:yyyy-MM-dd HH:mm:ss} to {to.UtcDateTime:HH:mm:ss}");

@@ -33,7 +33,7 @@ internal sealed class ReconcileProgress
 /// was on its way has arrived or the deadline passes. Memory does not grow with the table.
 /// </summary>
 internal sealed class Reconciliation(
-    OrderTable table, WarehouseReader warehouse, IObjectStore objects, ReconcileOptions options, TimeProvider time)
+    OrderTable table, ReceivedBytes tableBytes, WarehouseReader warehouse, IObjectStore objects, ReconcileOptions options, TimeProvider time)
 {
     /// <summary>Orders of differing buckets that are in memory at once.</summary>
     private const int OrdersInMemory = 100_000;
@@ -56,6 +56,7 @@ internal sealed class Reconciliation(
         using var bytes = new WarehouseBytes();
         var startedAt = time.GetUtcNow();
         var started = time.GetTimestamp();
+        var receivedBefore = tableBytes.Count;
 
         // 1. The table, all of it: a digest for each bucket in memory, an entry for each order on disk.
         var description = await table.DescribeAsync(cancellationToken);
@@ -112,7 +113,7 @@ internal sealed class Reconciliation(
                 StillChanging = await WithParkedAsync(look.Changing, cancellationToken),
                 Repair = repair,
                 Cost = new CostReport(
-                    Math.Round(time.GetElapsedTime(started).TotalSeconds, 3), table.Bytes, table.Units, bytes.Read, PeakMemory()),
+                    Math.Round(time.GetElapsedTime(started).TotalSeconds, 3), tableBytes.Count - receivedBefore, table.Units, bytes.Read, PeakMemory()),
             };
         }
     }
@@ -360,7 +361,7 @@ internal sealed class Reconciliation(
         }
 
         await writer.FlushAsync(cancellationToken);
-        return new RepairReport(repaired, notRepairable, [.. writer.Keys.Take(options.ListMax)]);
+        return new RepairReport(repaired, notRepairable, [.. writer.TakeWritten().Keys.Take(options.ListMax)]);
     }
 
     private async Task<Differences> WithParkedAsync(Differences differences, CancellationToken cancellationToken)

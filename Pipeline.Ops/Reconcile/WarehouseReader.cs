@@ -22,7 +22,7 @@ internal sealed class WarehouseReader : IAsyncDisposable
     {
         try
         {
-            _database = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(connectionString)
+            var settings = new NpgsqlConnectionStringBuilder(connectionString)
             {
                 Timeout = 15,
                 // One pass over all orders; ten million are a minute or two.
@@ -30,7 +30,9 @@ internal sealed class WarehouseReader : IAsyncDisposable
                 ApplicationName = "pipeline-ops",
                 // A tool that only compares must not be able to change anything. Compiling a query takes longer than it saves.
                 Options = "-c default_transaction_read_only=on -c jit=off -c work_mem=64MB",
-            });
+            };
+            Name = $"{settings.Host}/{settings.Database}";
+            _database = NpgsqlDataSource.Create(settings);
         }
         catch (ArgumentException e)
         {
@@ -38,7 +40,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
         }
     }
 
-    public string Name => $"{_database.CreateConnection().Host}/{_database.CreateConnection().Database}";
+    /// <summary>Host and database.</summary>
+    public string Name { get; }
 
     /// <summary>The digest of each bucket over all orders that are not removed: one statement, so one snapshot.</summary>
     public async Task<DigestSum[]> DigestsAsync(CancellationToken cancellationToken)

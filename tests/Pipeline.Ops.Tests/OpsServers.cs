@@ -42,7 +42,8 @@ public sealed class OpsServers : IAsyncLifetime
     internal async Task<World> CreateWorldAsync()
     {
         var name = $"world{Interlocked.Increment(ref _worlds)}";
-        var world = new World(name, DynamoDb(), S3(), await CreateDatabaseAsync(name, empty: false), _folder);
+        var received = new ReceivedBytes();
+        var world = new World(name, DynamoDb(received), received, S3(), await CreateDatabaseAsync(name, empty: false), _folder);
         await world.CreateAsync();
         return world;
     }
@@ -69,10 +70,11 @@ public sealed class OpsServers : IAsyncLifetime
     public string DynamoDbUrl => _started[0].Url;
     public string S3Url => _started[1].Url;
 
-    private AmazonDynamoDBClient DynamoDb() => new(AccessKey, AccessKey, new AmazonDynamoDBConfig
+    private AmazonDynamoDBClient DynamoDb(ReceivedBytes received) => new(AccessKey, AccessKey, new AmazonDynamoDBConfig
     {
         ServiceURL = DynamoDbUrl,
         AuthenticationRegion = "us-east-1",
+        HttpClientFactory = received,
         Timeout = TimeSpan.FromSeconds(60),
     });
 

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Amazon.DynamoDBv2.Model;
 using Pipeline.Core;
 using Pipeline.Ops.Reconcile;
@@ -186,7 +185,7 @@ public class ReconcileTests(OpsServers servers)
         }
 
         var certificate = await repairing;
-        Assert.True(certificate.Result == Verdict.Equal, JsonSerializer.Serialize(certificate, CertificateJsonContext.Default.Certificate));
+        Assert.True(certificate.Result == Verdict.Equal, certificate.ToJson());
         Assert.Equal((8, 0), (certificate.Repair!.Orders, certificate.Repair.NotRepairable));
         Assert.Equal(certificate.Table.Digest, certificate.Warehouse.Digest);
         Assert.Equal("0", await world.ScalarAsync("""

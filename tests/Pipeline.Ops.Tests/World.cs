@@ -23,7 +23,7 @@ namespace Pipeline.Ops.Tests;
 /// A table, a bucket and a warehouse, with the function process_orders and the loader between them, run by hand: a
 /// change is in the table at once, and in a file and in the warehouse when the test says so.
 /// </summary>
-internal sealed class World(string name, AmazonDynamoDBClient dynamo, AmazonS3Client s3, string warehouse, string folder) : IAsyncDisposable
+internal sealed class World(string name, AmazonDynamoDBClient dynamo, ReceivedBytes received, AmazonS3Client s3, string warehouse, string folder) : IAsyncDisposable
 {
     private int _sequence;
 
@@ -106,7 +106,7 @@ internal sealed class World(string name, AmazonDynamoDBClient dynamo, AmazonS3Cl
     {
         await using var reader = new WarehouseReader(database ?? warehouse);
         return await new Reconciliation(
-            new OrderTable(dynamo, name, new ReadBudget(null, TimeProvider.System)), reader, Objects, options, time ?? TimeProvider.System).RunAsync(Cancelled);
+            new OrderTable(dynamo, name, new ReadBudget(null, TimeProvider.System)), received, reader, Objects, options, time ?? TimeProvider.System).RunAsync(Cancelled);
     }
 
     public async Task ExecuteAsync(string sql)
@@ -137,6 +137,7 @@ internal sealed class World(string name, AmazonDynamoDBClient dynamo, AmazonS3Cl
     {
         await Database.DisposeAsync();
         dynamo.Dispose();
+        received.Dispose();
         s3.Dispose();
     }
 
