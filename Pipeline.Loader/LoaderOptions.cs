@@ -44,8 +44,8 @@ public sealed class LoaderOptions
     public int ReleaseMax { get; set; } = 1_000;
 
     /// <summary>
-    /// Changes that are put into quarantine in one turn, some 20 transactions and two requests each. A warehouse that
-    /// refuses more than that is most likely wrong itself, so the rest waits, as files that fail, for somebody to look.
+    /// Changes that are put into quarantine in one turn, each with some 20 transactions and as many requests. A warehouse
+    /// that refuses more than that is most likely wrong itself, so the rest waits, as files that fail, for somebody to look.
     /// </summary>
     public int ParkedMax { get; set; } = 100;
 

@@ -17,7 +17,7 @@ internal static class QuarantineCommand
     private const int Retries = 2;
 
     // More fits on no screen; --json has all of it.
-    private const int ReasonShown = 100;
+    private const int ReasonShown = 200;
 
     public static Command Create() => new(
         "quarantine",
@@ -125,14 +125,14 @@ internal static class QuarantineCommand
                 : [.. (await WithProgressAsync("objects", asJson, progress => desk.ListAsync((done, of) => progress(done, of), cancellationToken))).Select(p => p.Key)];
             var results = await WithProgressAsync("changes", asJson, progress => desk.RedriveAsync(keys, done => progress(done, keys.Count), cancellationToken));
 
-            var console = Terminal.Create(asJson);
+            var writer = Terminal.Create(asJson).Profile.Out.Writer;
             foreach (var failed in results.Where(r => r.Result != RedriveResult.Written))
             {
-                console.WriteLine($"{failed.Key}: {failed.Reason}");
+                writer.WriteLine($"{failed.Key}: {failed.Reason}");
             }
 
             var written = results.Count(r => r.Result == RedriveResult.Written);
-            console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{written} of {results.Count} are written as change files; the loader takes them from there."));
+            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{written} of {results.Count} are written as change files; the loader takes them from there."));
             if (asJson)
             {
                 Console.Out.WriteLine(JsonSerializer.Serialize(results, QuarantineDeskJsonContext.Default.IReadOnlyListRedriven));
@@ -245,31 +245,22 @@ internal static class QuarantineCommand
         return counted;
     }
 
+    /// <summary>Three lines each: a table would break the keys, which are there to be copied.</summary>
     private static void Print(IReadOnlyList<ParkedObject> parked, IAnsiConsole console)
     {
-        if (parked.Count == 0)
-        {
-            console.WriteLine("Nothing is parked.");
-            return;
-        }
-
+        var writer = console.Profile.Out.Writer;
         var now = DateTimeOffset.UtcNow;
-        var table = new Table().Border(TableBorder.Simple).AddColumns("order", "sequence number", "reason", "attempt", "age", "waiting", "key");
         foreach (var one in parked)
         {
-            table.AddRow(new[]
-            {
-                one.OrderId ?? "(cannot be read)",
-                one.SequenceNumber?.TrimStart('0') ?? "",
-                one.Reason.Length > ReasonShown ? one.Reason[..ReasonShown] + "…" : one.Reason,
-                one.Attempt.ToString(CultureInfo.InvariantCulture),
-                one.ChangedAt is { } at ? Age(now - at) : "",
-                one.Waiting?.ToString(CultureInfo.InvariantCulture) ?? "?",
-                one.Key,
-            }.Select(text => new Text(text)));
+            writer.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"order {one.OrderId ?? "(cannot be read)"}, change {one.SequenceNumber?.TrimStart('0') ?? "(cannot be read)"}: attempt {one.Attempt}, "
+                + $"{(one.ChangedAt is { } at ? $"{Age(now - at)} old, " : "")}{one.Waiting?.ToString(CultureInfo.InvariantCulture) ?? "?"} waiting behind it"));
+            writer.WriteLine($"    {(one.Reason.Length > ReasonShown ? one.Reason[..ReasonShown] + "…" : one.Reason)}");
+            writer.WriteLine($"    {one.Key}");
         }
 
-        console.Write(table);
+        writer.WriteLine(parked.Count == 0 ? "Nothing is parked." : string.Create(CultureInfo.InvariantCulture, $"{parked.Count} parked."));
     }
 
     private static string Age(TimeSpan age) => age switch

@@ -29,6 +29,9 @@ public class QuarantineTests(PipelineFixture pipeline)
         Assert.Equal("attribute 'total_amount' is not a number", parked.GetProperty("reason").GetString());
         Assert.Equal((1, 3), (parked.GetProperty("attempt").GetInt32(), parked.GetProperty("waiting").GetInt32()));
         var key = parked.GetProperty("key").GetString()!;
+        Assert.Matches(
+            $@"(?m)^order {poison}, change \d+: attempt 1, .* old, 3 waiting behind it\n    attribute 'total_amount' is not a number\n    {key}$",
+            await pipeline.OpsAsync(["quarantine", "list"], Cancelled));
         Assert.Contains("a lot", await pipeline.OpsAsync(["quarantine", "show", key], Cancelled), StringComparison.Ordinal);
         Assert.Contains("3 waiting", await pipeline.OpsAsync(["status", "--emulator", pipeline.EmulatorUrl], Cancelled), StringComparison.Ordinal);
 

@@ -1,3 +1,5 @@
+using Pipeline.Core;
+
 namespace Pipeline.Loader.Tests;
 
 public class LoadPlanTests
@@ -42,6 +44,26 @@ public class LoadPlanTests
 
         Assert.Equal(["a b", "c", "d", "e"], split.Select(t => string.Join(' ', t.Select(f => f.File.Key))));
         Assert.Empty(LoadPlan.SplitByRows([], new LoadLimits()));
+    }
+
+    [Fact]
+    public void A_change_waits_behind_any_earlier_parked_one_of_its_order_and_behind_nothing_else()
+    {
+        var changes = new[]
+        {
+            Changes.Change("a", 1, 1), Changes.Change("a", 2, 2), Changes.Change("a", 3, 3), Changes.Change("b", 4, 1),
+            Changes.Change("a", 5, 3, Operation.Remove), Changes.Change("a", 0, 3, Operation.Snapshot) with { SequenceNumber = SequenceNumber.Zero },
+        };
+        var parked = new[] { Parked("a", 5), Parked("a", 2), Parked("c", 0) };
+
+        var (load, wait) = LoadPlan.Divide(changes, parked);
+
+        // The parked change itself is let in: it may be there because it was redriven.
+        Assert.Equal([changes[0], changes[1], changes[3], changes[5]], load);
+        Assert.Equal([changes[2], changes[4]], wait);
+        Assert.Same(changes, LoadPlan.Divide(changes, []).Load);
+
+        static ParkedChange Parked(string order, int sequence) => new($"{order}-{sequence}", order, Changes.Sequence(sequence), 1);
     }
 
     [Theory]

@@ -59,5 +59,7 @@ public sealed class PostgresFixture : IAsyncLifetime
         new NpgsqlConnectionStringBuilder(PostgresWarehouse.ConnectionString(PostgresServer.ConnectionString(_server!.Port, _folder, database)))
         {
             Pooling = pooling,
+            // No test takes the power away, and thousands of loads need not wait for the disk.
+            Options = "-c synchronous_commit=off",
         });
 }
