@@ -6,7 +6,7 @@ namespace Pipeline.Cdk;
 
 /// <summary>
 /// The change files and the quarantine. The warehouse can be rebuilt from this bucket alone, so current objects
-/// never expire, and in production deleting the stack keeps them. Beside it the bucket with its access logs.
+/// never expire (but for what a load leaves behind), and in production deleting the stack keeps them. Beside it the bucket with its access logs.
 /// </summary>
 public sealed class ChangeBucket : Construct
 {
@@ -41,6 +41,14 @@ public sealed class ChangeBucket : Construct
                 // A retried PUT writes the same bytes again, so an old version is of use only after a mistake: a
                 // month to notice it.
                 new LifecycleRule { Id = "old-versions", NoncurrentVersionExpiration = Duration.Days(30) },
+                // What COPY read, kept for a look into a load that failed.
+                new LifecycleRule
+                {
+                    Id = "old-manifests",
+                    Prefix = Names.ManifestsPrefix,
+                    Expiration = Duration.Days(7),
+                    NoncurrentVersionExpiration = Duration.Days(1),
+                },
                 abortedUploads,
             ],
             RemovalPolicy = removal,

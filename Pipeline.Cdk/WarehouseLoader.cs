@@ -30,9 +30,6 @@ public sealed class WarehouseLoader : Construct
     public const string WakeUpQueue = "load_orders-wake-ups.fifo";
     public const string FailureQueue = "load_orders-failures.fifo";
 
-    /// <summary>Where the loader leaves the manifests that COPY reads.</summary>
-    public const string ManifestsPrefix = "orders/manifests/";
-
     public Function Function { get; }
     public Queue WakeUps { get; }
     public Queue Failures { get; }
@@ -71,8 +68,8 @@ public sealed class WarehouseLoader : Construct
             Description = "Change files to warehouse.",
             Code = props.Code,
             Handler = "Pipeline.Loader",
-            // It waits for SQL that runs in the cluster.
-            MemoryMegabytes = 512,
+            // Decoding change files and encoding what COPY reads takes one vCPU, as in process_orders.
+            MemoryMegabytes = 1769,
             Timeout = timeout,
             // For whoever invokes it by hand while a wake-up is at work.
             ReservedConcurrency = 1,
@@ -110,7 +107,7 @@ public sealed class WarehouseLoader : Construct
                     },
                 }),
                 PipelineFunction.Allow(
-                    ["s3:PutObject"], props.Changes.ArnForObjects($"{ManifestsPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
+                    ["s3:PutObject"], props.Changes.ArnForObjects($"{Names.ManifestsPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
                 PipelineFunction.Allow(["secretsmanager:GetSecretValue"], props.Warehouse.LoaderSecret.SecretArn),
                 PipelineFunction.Allow(["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], WakeUps.QueueArn),
                 .. NetworkInterfaces(),

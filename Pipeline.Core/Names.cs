@@ -22,6 +22,9 @@ public static class Names
     public const string DiscardedPrefix = "orders/discarded/";
     public const string BackfillPrefix = "orders/backfill/";
 
+    /// <summary>What the loader has Redshift copy; of use until the load is done.</summary>
+    public const string ManifestsPrefix = "orders/manifests/";
+
     /// <summary>
     /// Bucket names are global to AWS, so account and region are part of it. In the CDK app both are tokens that
     /// CloudFormation resolves; locally the account is <see cref="LocalAccount"/>.
@@ -37,5 +40,10 @@ public static class Names
         public const string TableName = "Pipeline__TableName";
         public const string IdempotencyTableName = "Pipeline__IdempotencyTableName";
         public const string BucketName = "Pipeline__BucketName";
+        public const string WarehouseSecretArn = "Pipeline__WarehouseSecretArn";
+        public const string WarehouseCopyRoleArn = "Pipeline__WarehouseCopyRoleArn";
+
+        /// <summary>The configuration's key of a variable.</summary>
+        public static string Key(string variable) => variable.Replace("__", ":", System.StringComparison.Ordinal);
     }
 }

@@ -4,7 +4,7 @@ namespace Pipeline.Loader;
 
 /// <summary>Runs the loader's turns for as long as the process lives, with a pause when there is nothing to do or something is away.</summary>
 public sealed class LoadWorker(
-    Loader loader, Migrator migrator, LoaderStatus status, IOptions<LoaderOptions> options, TimeProvider time, ILogger<LoadWorker> logger)
+    Loader loader, IMigrator migrator, LoaderStatus status, IOptions<LoaderOptions> options, TimeProvider time, ILogger<LoadWorker> logger)
     : BackgroundService
 {
     private readonly LoaderOptions _options = options.Value;

@@ -4,13 +4,19 @@ using Npgsql;
 
 namespace Pipeline.Loader;
 
-/// <summary>Brings the schema of the warehouse up to date: Migrations/postgres/*.sql, each once and in a transaction.</summary>
-public sealed class Migrator(NpgsqlDataSource database, ILogger<Migrator> logger)
+/// <summary>Brings the schema of the warehouse up to date.</summary>
+public interface IMigrator
+{
+    /// <exception cref="WarehouseException">The warehouse is not there yet, or a script fails.</exception>
+    Task MigrateAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>PostgreSQL's schema: Migrations/postgres/*.sql, each once and in a transaction.</summary>
+public sealed class Migrator(NpgsqlDataSource database, ILogger<Migrator> logger) : IMigrator
 {
     /// <summary>Of an advisory lock, any number that nobody else uses: two loaders that start together migrate in turn.</summary>
     private const long LockId = 0x6F72_6465_7273;
 
-    /// <exception cref="WarehouseException">The warehouse is not there yet, or a script fails.</exception>
     public async Task MigrateAsync(CancellationToken cancellationToken)
     {
         try

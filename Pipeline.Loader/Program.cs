@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Amazon.S3;
 using Microsoft.Extensions.Options;
 using Pipeline.Loader;
@@ -10,27 +11,40 @@ builder.Logging.AddFilter("Npgsql", LogLevel.Warning);
 
 builder.Services.AddOptions<LoaderOptions>().BindConfiguration(LoaderOptions.Section).ValidateOnStart();
 builder.Services.AddSingleton<IValidateOptions<LoaderOptions>, LoaderOptionsValidator>();
-
-var warehouse = builder.Configuration.GetConnectionString("warehouse");
-if (string.IsNullOrWhiteSpace(warehouse))
+try
 {
-    await Console.Error.WriteLineAsync(
-        "The setting ConnectionStrings__warehouse is not set. Set it to the warehouse's connection string, " +
-        "for example Host=127.0.0.1;Port=15432;Database=warehouse;Username=postgres.");
+    builder.AddWarehouse();
+}
+catch (InvalidOperationException e)
+{
+    await Console.Error.WriteLineAsync(e.Message);
     return 1;
 }
 
-builder.Services.AddNpgsqlDataSource(PostgresWarehouse.ConnectionString(warehouse));
 builder.Services.AddSingleton<IAmazonS3>(_ => new AmazonS3Client(new AmazonS3Config { Timeout = TimeSpan.FromSeconds(30), MaxErrorRetry = 2 }));
 builder.Services.AddSingleton<IObjectStore>(services => new S3ObjectStore(
     services.GetRequiredService<IAmazonS3>(), services.GetRequiredService<IOptions<LoaderOptions>>().Value.BucketName));
-builder.Services.AddSingleton<IWarehouse, PostgresWarehouse>();
 builder.Services.AddSingleton(TimeProvider.System);
 builder.Services.AddSingleton<LoaderStatus>();
 builder.Services.AddSingleton<LoaderTelemetry>();
 builder.Services.AddSingleton<Discovery>();
 builder.Services.AddSingleton<Loader>();
-builder.Services.AddSingleton<Migrator>();
+
+// In Lambda it works when it is woken, elsewhere all the time.
+if (builder.Configuration["AWS_LAMBDA_RUNTIME_API"] is { Length: > 0 })
+{
+    builder.Services.AddSingleton<WakeUp>();
+    await using var function = builder.Build();
+    using var stop = new CancellationTokenSource();
+    using var onTerminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal =>
+    {
+        signal.Cancel = true;
+        stop.Cancel();
+    });
+    await function.Services.GetRequiredService<WakeUp>().RunAsync(stop.Token);
+    return 0;
+}
+
 builder.Services.AddSingleton<LoadWorker>();
 builder.Services.AddHostedService(services => services.GetRequiredService<LoadWorker>());
 builder.Services.AddHealthChecks().AddCheck<LoaderStatus>("loader");

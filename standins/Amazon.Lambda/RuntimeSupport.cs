@@ -38,6 +38,13 @@ namespace Amazon.Lambda.RuntimeSupport
         public static LambdaBootstrapBuilder Create(Func<Stream, ILambdaContext, Task<Stream>> handler) => new(handler, null);
         public static LambdaBootstrapBuilder Create(Func<Stream, Task<Stream>> handler) => new((input, _) => handler(input), null);
 
+        public static LambdaBootstrapBuilder Create(Func<ILambdaContext, Task> handler) =>
+            new(async (_, context) =>
+            {
+                await handler(context);
+                return Stream.Null;
+            }, null);
+
         public static LambdaBootstrapBuilder Create<TInput>(Func<TInput, ILambdaContext, Task> handler, ILambdaSerializer serializer) =>
             new(async (input, context) =>
             {

@@ -1,4 +1,5 @@
 using Pipeline.Core;
+using Pipeline.Loader.Tests.Redshift;
 
 namespace Pipeline.Loader.Tests;
 
@@ -41,6 +42,19 @@ public class ConvergenceTests(PostgresFixture postgres)
         }
 
         using var harness = new Harness(new PostgresWarehouse(database));
+        await ConvergeAsync(harness, database);
+    }
+
+    [Fact]
+    public async Task Every_order_of_arrival_converges_in_the_dialect_of_Redshift()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+        await ConvergeAsync(harness, redshift.Postgres);
+    }
+
+    private static async Task ConvergeAsync(Harness harness, Npgsql.NpgsqlDataSource database)
+    {
 
         // Each permutation of each history is an order of its own, so that one load checks thousands of them. A seeded
         // choice cuts it into files, and repeats what came before in some of them.

@@ -59,14 +59,17 @@ internal static class BucketRules
                       "LifecycleConfiguration": {
                         "Rules": [
                           { "Id": "old-versions", "NoncurrentVersionExpiration": { "NoncurrentDays": 30 }, "Status": "Enabled" },
+                          { "Id": "old-manifests", "Prefix": "orders/manifests/", "ExpirationInDays": 7, "Status": "Enabled" },
                           { "Id": "aborted-uploads", "AbortIncompleteMultipartUpload": { "DaysAfterInitiation": 1 }, "Status": "Enabled" }
                         ]
                       }
                     }
                     """);
-                Assert.DoesNotContain(template[Bucket]["LifecycleConfiguration"]!["Rules"]!.AsArray(), rule => rule!["ExpirationInDays"] is not null);
+                Assert.DoesNotContain(template[Bucket]["LifecycleConfiguration"]!["Rules"]!.AsArray(), rule => rule!["ExpirationInDays"] is not null && (string?)rule["Prefix"] != Names.ManifestsPrefix);
             },
             new Mutant("no versions", Bucket, bucket => bucket["VersioningConfiguration"]!["Status"] = "Suspended"),
+            new Mutant("manifests for ever", Bucket, bucket => bucket["LifecycleConfiguration"]!["Rules"]!.AsArray().RemoveAt(1)),
+            new Mutant("change files that expire with the manifests", Bucket, bucket => bucket["LifecycleConfiguration"]!["Rules"]![1]!["Prefix"] = "orders/"),
             new Mutant("change files that expire", Bucket, bucket => bucket["LifecycleConfiguration"]!["Rules"]![0]!["ExpirationInDays"] = 365)),
 
         new("Every access to the bucket is logged, for 90 days",

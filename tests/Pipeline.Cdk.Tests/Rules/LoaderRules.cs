@@ -17,7 +17,7 @@ internal static class LoaderRules
                       "FunctionName": "load_orders",
                       "Runtime": "dotnet10",
                       "Handler": "Pipeline.Loader",
-                      "MemorySize": 512,
+                      "MemorySize": 1769,
                       "Timeout": 120,
                       "ReservedConcurrentExecutions": 1
                     }

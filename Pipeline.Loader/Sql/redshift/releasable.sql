@@ -1,0 +1,25 @@
+-- The waiting changes that no parked one is before any more, but for those that are loaded.
+WITH loaded AS (
+    SELECT DISTINCT p.place
+    FROM staged_parked p
+    JOIN order_changes c ON c.order_id = p.order_id AND c.sequence_number = p.sequence_number
+),
+parked AS (
+    SELECT p.order_id, min(p.sequence_number) AS first_parked
+    FROM staged_parked p
+    LEFT JOIN loaded l ON l.place = p.place
+    WHERE l.place IS NULL
+    GROUP BY p.order_id
+)
+SELECT
+    w.order_id, w.version, w.sequence_number, w.event_id, w.operation,
+    to_char(w.changed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    w.trace_parent, w.merchant_id, w.customer_id, w.status, w.currency, CAST(w.total_amount AS varchar(32)),
+    to_char(w.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    to_char(w.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+    w.document
+FROM waiting_changes w
+LEFT JOIN parked p ON p.order_id = w.order_id
+WHERE p.order_id IS NULL OR p.first_parked >= w.sequence_number
+ORDER BY w.order_id, w.sequence_number, w.version
+LIMIT {max};

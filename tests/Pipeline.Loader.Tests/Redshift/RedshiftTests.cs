@@ -1,0 +1,238 @@
+using System.Text.Json;
+using Npgsql;
+using Pipeline.Core;
+
+namespace Pipeline.Loader.Tests.Redshift;
+
+/// <summary>The loader as it loads into Redshift: its SQL, its COPY, its connection. What is in between is the stand-in.</summary>
+public class RedshiftTests(PostgresFixture postgres)
+{
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task Every_field_arrives_as_it_was_and_what_is_missing_is_null()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+        await redshift.Objects.PutAsync(
+        [
+            Changes.Change("full", 1, 7) with
+            {
+                TraceParent = "00-a", MerchantId = "merçado 'n' 🛒", CustomerId = "c\t1", TotalAmount = -9_999_999_999_999_999.99m,
+                CreatedAt = DateTimeOffset.MinValue, UpdatedAt = new DateTimeOffset(DateTimeOffset.MaxValue.Ticks / 10 * 10, TimeSpan.Zero),
+                Document = """{"n":12345678901234567890123456789012345678,"u":"é\u2028"}""",
+            },
+            Changes.Change("bare", 2, 0, status: null) with
+            {
+                MerchantId = null, Currency = null, TotalAmount = null, UpdatedAt = null, Document = "{}",
+            },
+            Changes.Change("empty", 3, 1) with { MerchantId = "" },
+        ]);
+        await harness.DrainAsync();
+
+        const string Columns = "order_id, version, trace_parent, merchant_id, customer_id, status, currency, total_amount::text, created_at AT TIME ZONE 'UTC' AS c, updated_at AT TIME ZONE 'UTC' AS u, document";
+        string[] expected =
+        [
+            "bare|0|{}",
+            "empty|1||approved|BRL|10.50|2026-11-24T08:33:00|{\"order_id\":\"empty\",\"version\":1}",
+            $"full|7|00-a|merçado 'n' 🛒|c\t1|approved|BRL|-9999999999999999.99|0001-01-01T00:00:00|9999-12-31T23:59:59.999999|{{\"n\":12345678901234567890123456789012345678,\"u\":\"é\\u2028\"}}",
+        ];
+        Assert.Equal(expected, await redshift.Postgres.RowsAsync($"SELECT {Columns} FROM orders ORDER BY order_id"));
+        Assert.Equal(expected, await redshift.Postgres.RowsAsync($"SELECT {Columns} FROM order_changes ORDER BY order_id"));
+        Assert.Equal(["full"], await redshift.Postgres.RowsAsync("SELECT order_id FROM orders WHERE item ->> 'n' = '12345678901234567890123456789012345678'"));
+    }
+
+    [Fact]
+    public async Task A_replay_of_everything_changes_nothing_and_every_file_is_in_the_ledger_once()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        Change[] changes = [.. Enumerable.Range(1, 9).Select(n => Changes.Change($"o-{n % 3}", n, n))];
+        await redshift.Objects.PutAsync(changes[..6]);
+        await redshift.Objects.PutAsync(changes[3..]);
+        using (var harness = new Harness(redshift.Warehouse, redshift.Objects))
+        {
+            await harness.DrainAsync();
+        }
+
+        Assert.Equal(["9|3|2"], await CountsAsync(redshift));
+        var before = await redshift.Postgres.RowsAsync("SELECT order_id, version, loaded_at FROM orders ORDER BY order_id");
+
+        await redshift.Postgres.ExecuteAsync("DELETE FROM load_ledger");
+        using (var harness = new Harness(redshift.Warehouse, redshift.Objects))
+        {
+            await harness.DrainAsync();
+        }
+
+        Assert.Equal(["9|3|2"], await CountsAsync(redshift));
+        Assert.Equal(before, await redshift.Postgres.RowsAsync("SELECT order_id, version, loaded_at FROM orders ORDER BY order_id"));
+    }
+
+    [Fact]
+    public async Task Several_loaders_at_once_load_each_change_and_each_file_once()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        for (var file = 0; file < 20; file++)
+        {
+            await redshift.Objects.PutAsync([.. Enumerable.Range(file * 10, 15).Select(n => Changes.Change($"o-{n % 7}", n, n))]);
+        }
+
+        var harnesses = Enumerable.Range(0, 3)
+            .Select(_ => new Harness(redshift.Warehouse, redshift.Objects, o => o.Limits = new LoadLimits(FilesMax: 3)))
+            .ToList();
+        await Task.WhenAll(harnesses.Select(h => Task.Run(h.DrainAsync, Cancelled)));
+        harnesses.ForEach(h => h.Dispose());
+
+        Assert.Equal(["205|7|20"], await CountsAsync(redshift));
+        Assert.Empty(await redshift.Postgres.RowsAsync("SELECT order_id FROM order_changes GROUP BY order_id, version, sequence_number HAVING count(*) > 1"));
+        Assert.Empty(await redshift.Postgres.RowsAsync("SELECT object_key FROM load_ledger GROUP BY object_key HAVING count(*) > 1"));
+    }
+
+    [Fact]
+    public async Task A_load_is_one_file_that_its_manifest_demands_with_its_length()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+        await redshift.Objects.PutAsync([Changes.Change("o-1", 1, 1)]);
+        await redshift.Objects.PutAsync([Changes.Change("o-2", 2, 1)]);
+        await harness.DrainAsync();
+
+        var written = await redshift.Objects.ListAsync(Names.ManifestsPrefix, null, Cancelled);
+        var file = Assert.Single(written.Objects, o => o.Key.EndsWith(".parquet", StringComparison.Ordinal));
+        var manifest = Assert.Single(written.Objects, o => o.Key.EndsWith(".manifest", StringComparison.Ordinal));
+        var content = (await redshift.Objects.GetAsync(manifest.Key, Cancelled))!.Bytes;
+        Assert.True(JsonElement.DeepEquals(
+            JsonDocument.Parse($$"""{"entries":[{"url":"s3://{{RedshiftStandIn.Bucket}}/{{file.Key}}","mandatory":true,"meta":{"content_length":{{file.Bytes}} } }]}""").RootElement,
+            JsonDocument.Parse(content).RootElement));
+        Assert.Single(redshift.StandIn.Statements, s => s.Contains($"'s3://{RedshiftStandIn.Bucket}/{manifest.Key}'", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_serializable_isolation_violation_is_tried_again_with_the_same_load()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        redshift.StandIn.Conflicts = ("INSERT INTO order_changes", 3);
+        using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+        await redshift.Objects.PutAsync([Changes.Change("o-1", 1, 1)]);
+
+        var drained = harness.DrainAsync();
+        while (!drained.IsCompleted)
+        {
+            harness.Time.Advance(TimeSpan.FromSeconds(1));
+            await Task.Yield();
+        }
+
+        await drained;
+        Assert.Equal(["1|1|1"], await CountsAsync(redshift));
+        Assert.Equal(0, redshift.StandIn.Conflicts.Times);
+    }
+
+    [Fact]
+    public async Task A_document_of_65_535_bytes_is_loaded_and_a_longer_one_is_parked_with_what_follows_it()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+        await redshift.Objects.PutAsync(
+        [
+            Changes.Change("fits", 1, 1) with { Document = Document(65_535) },
+            Changes.Change("grew", 2, 1),
+            Changes.Change("grew", 3, 2) with { Document = Document(65_536) },
+            Changes.Change("grew", 4, 3),
+            Changes.Change("other", 5, 1),
+        ]);
+        await harness.DrainAsync();
+
+        Assert.Equal(["fits|1", "grew|1", "other|1"], await redshift.Postgres.RowsAsync("SELECT order_id, version FROM orders ORDER BY order_id"));
+        Assert.Equal(["grew|3"], await redshift.Postgres.RowsAsync("SELECT order_id, version FROM waiting_changes"));
+        Assert.Equal(["1"], await redshift.Postgres.RowsAsync("SELECT count(*) AS files FROM load_ledger"));
+        var parked = Assert.Single((await redshift.Objects.ListAsync(Names.QuarantinePrefix, null, Cancelled)).Objects);
+        var content = QuarantinedChange.Parse((await redshift.Objects.GetAsync(parked.Key, Cancelled))!.Bytes);
+        Assert.Equal("document has 65536 bytes, and Redshift takes 65535", content.Reason);
+        Assert.Equal(Document(65_536), content.Change.Document);
+
+        // An operator discards it; what waited goes on, as does a removal whose image is as large.
+        await redshift.Objects.PutAsync(ObjectKeys.Discarded(parked.Key), content.ToJson(), "application/json", Cancelled);
+        redshift.Objects.Delete(parked.Key);
+        harness.Time.Advance(TimeSpan.FromHours(1));
+        await harness.DrainAsync();
+        Assert.Equal(["grew|3|false"], await redshift.Postgres.RowsAsync("SELECT order_id, version, is_deleted FROM orders WHERE order_id = 'grew'"));
+        Assert.Equal(["0"], await redshift.Postgres.RowsAsync("SELECT count(*) AS waiting FROM waiting_changes"));
+
+        await redshift.Objects.PutAsync([Changes.Change("grew", 6, 4, Operation.Remove) with { Document = Document(70_000), MerchantId = new string('m', 3_000) }]);
+        await harness.DrainAsync();
+        Assert.Equal(["grew|4|true|{}"], await redshift.Postgres.RowsAsync("SELECT order_id, version, is_deleted, merchant_id, document FROM orders WHERE order_id = 'grew'"));
+    }
+
+    [Theory]
+    [InlineData("order_id ends with a blank")]
+    [InlineData("merchant_id has 2049 bytes, and Redshift takes 2048")]
+    [InlineData("customer_id has a character U+0000, which Redshift does not take")]
+    public void What_Redshift_would_store_as_something_else_is_refused_before_it_is_sent(string reason)
+    {
+        var change = Changes.Change("o-1", 1, 1);
+        change = reason.Split(' ')[0] switch
+        {
+            "order_id" => change with { OrderId = "o-1 " },
+            "merchant_id" => change with { MerchantId = new string('é', 1_024) + "!" },
+            _ => change with { CustomerId = "a\0b" },
+        };
+
+        var refused = Assert.Throws<WarehouseException>(() => RedshiftWarehouse.Fitted(change));
+        Assert.Equal(WarehouseFault.Refused, refused.Fault);
+        Assert.Equal(reason, refused.Message);
+    }
+
+    [Fact]
+    public async Task A_file_that_cannot_be_read_is_recorded_with_its_tries_and_forgotten_when_it_is_gone()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        var file = new ObjectInfo("orders/changes/x.parquet", "e-1", 3);
+        Assert.Equal(1, await redshift.Warehouse.RecordFailureAsync(file, "broken", Harness.Start, Cancelled));
+        Assert.Equal(2, await redshift.Warehouse.RecordFailureAsync(file, "still broken", Harness.Start.AddMinutes(1), Cancelled));
+        Assert.Equal(1, await redshift.Warehouse.RecordFailureAsync(file with { ETag = "e-2" }, "broken anew", Harness.Start.AddMinutes(2), Cancelled));
+        Assert.Equal([new FailedFile(file.Key, "e-2", 1, Harness.Start.AddMinutes(2))], await redshift.Warehouse.FailuresAsync(10, Cancelled));
+
+        await redshift.Warehouse.ForgetFailureAsync(file.Key, Cancelled);
+        Assert.Empty(await redshift.Warehouse.FailuresAsync(10, Cancelled));
+    }
+
+    [Fact]
+    public async Task Two_loaders_that_start_at_once_migrate_an_empty_cluster_together()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres, migrate: false);
+        await redshift.MigrateAsync();
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => redshift.MigrateAsync()));
+
+        Assert.Equal(RedshiftMigrator.Scripts.Select(s => s.Name), await redshift.Postgres.RowsAsync("SELECT script FROM schema_migrations ORDER BY 1"));
+        Assert.Equal(["0|0|0"], await CountsAsync(redshift));
+    }
+
+    [Fact]
+    public async Task Connections_ask_for_the_password_each_time_and_a_server_that_cannot_prove_itself_gets_none()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        var asked = 0;
+        await using var source = redshift.Open(_ => ValueTask.FromResult(++asked > 0 ? redshift.StandIn.Password : ""));
+        await (await source.OpenConnectionAsync(Cancelled)).DisposeAsync();
+        source.Clear();
+        await (await source.OpenConnectionAsync(Cancelled)).DisposeAsync();
+        Assert.Equal(2, asked);
+
+        // The certificate is for localhost, and this is another name of it.
+        var elsewhere = redshift.ConnectionString.Replace("Host=localhost", "Host=127.0.0.1", StringComparison.Ordinal);
+        await using var impostor = RedshiftWarehouse.DataSource(elsewhere, _ => ValueTask.FromResult(++asked > 0 ? redshift.StandIn.Password : ""));
+        await Assert.ThrowsAsync<NpgsqlException>(async () => await impostor.OpenConnectionAsync(Cancelled));
+        Assert.Equal(2, asked);
+    }
+
+    [Theory]
+    [InlineData("Host=h;Server Compatibility Mode=Redshift", true)]
+    [InlineData("Host=h;server compatibility mode=redshift", true)]
+    [InlineData("Host=h", false)]
+    public void The_connection_string_tells_the_dialect(string connectionString, bool isRedshift) =>
+        Assert.Equal(isRedshift, RedshiftWarehouse.IsMeant(connectionString));
+
+    private static string Document(int bytes) => "{\"x\":\"" + new string('x', bytes - 8) + "\"}";
+
+    private static Task<List<string>> CountsAsync(RedshiftDatabase redshift) => redshift.Postgres.RowsAsync(
+        "SELECT (SELECT count(*) FROM order_changes) AS a, (SELECT count(*) FROM orders) AS b, (SELECT count(*) FROM load_ledger) AS c");
+}
