@@ -6,6 +6,8 @@ namespace Pipeline.Loader.Tests.Redshift;
 /// <summary>A migrated warehouse behind the stand-in: what the product sees, and the PostgreSQL behind it for a look from outside.</summary>
 internal sealed class RedshiftDatabase : IAsyncDisposable
 {
+    public const string Bucket = "bucket";
+
     private readonly string _folder = Directory.CreateTempSubdirectory("redshift-").FullName;
 
     private RedshiftDatabase(NpgsqlDataSource postgres, RedshiftStandIn standIn, MemoryObjects objects)
@@ -24,13 +26,18 @@ internal sealed class RedshiftDatabase : IAsyncDisposable
     public MemoryObjects Objects { get; }
     public string ConnectionString { get; }
     public NpgsqlDataSource Source { get; }
-    public RedshiftWarehouse Warehouse => new(Source, Objects, RedshiftStandIn.Bucket, RedshiftStandIn.CopyRole);
+    public RedshiftWarehouse Warehouse => new(Source, Objects, Bucket, RedshiftStandIn.CopyRole);
 
     public static async Task<RedshiftDatabase> CreateAsync(PostgresFixture postgres, bool migrate = true)
     {
         var objects = new MemoryObjects();
         var database = await postgres.CreateDatabaseAsync(empty: true);
-        var redshift = new RedshiftDatabase(database, await RedshiftStandIn.StartAsync(database, objects), objects);
+        var standIn = await RedshiftStandIn.StartAsync(
+            database,
+            $"loader_{new NpgsqlConnectionStringBuilder(database.ConnectionString).Database}",
+            Bucket,
+            async (key, cancellationToken) => (await objects.GetAsync(key, cancellationToken))?.Bytes);
+        var redshift = new RedshiftDatabase(database, standIn, objects);
         if (migrate)
         {
             await redshift.MigrateAsync();

@@ -179,7 +179,7 @@ public partial class RedshiftSqlTests(PostgresFixture postgres)
                     found.Add(path);
                 }
 
-                if (member is { Name: "data_type" })
+                if (isThere && member is { Name: "data_type" })
                 {
                     var type = member.Value.ValueKind == JsonValueKind.String ? member.Value.GetString()!
                         : member.Value.EnumerateObject().First() is { Name: "Custom" } custom ? custom.Value[0][0].GetProperty("Identifier").GetProperty("value").GetString()!.ToUpperInvariant()

@@ -27,36 +27,40 @@ namespace Pipeline.Loader.Tests.Redshift;
 internal sealed partial class RedshiftStandIn : IAsyncDisposable
 {
     public const string CopyRole = "arn:aws:iam::123456789012:role/warehouse-copy";
-    public const string Bucket = "bucket";
 
     private const int SslRequest = 80877103;
 
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly NpgsqlConnectionStringBuilder _postgres;
-    private readonly IObjectStore _objects;
     private readonly string _user;
+    private readonly string _bucket;
+    private readonly Func<string, CancellationToken, Task<byte[]?>> _read;
     private readonly X509Certificate2 _certificate = Certificate();
     private readonly CancellationTokenSource _stop = new();
     private readonly ConcurrentQueue<string> _statements = new();
     private readonly ConcurrentQueue<string> _troubles = new();
     private readonly Task _accepting;
 
-    private RedshiftStandIn(string postgres, IObjectStore objects)
+    private RedshiftStandIn(string postgres, string user, string bucket, Func<string, CancellationToken, Task<byte[]?>> read)
     {
         _postgres = new NpgsqlConnectionStringBuilder(postgres);
-        _objects = objects;
-        _user = $"loader_{_postgres.Database}";
+        _user = user;
+        _bucket = bucket;
+        _read = read;
         _listener.Start();
         _accepting = Task.Run(AcceptAsync);
     }
 
     /// <param name="database">Empty.</param>
-    /// <param name="objects">The bucket that COPY reads.</param>
-    public static async Task<RedshiftStandIn> StartAsync(NpgsqlDataSource database, IObjectStore objects)
+    /// <param name="user">Is created.</param>
+    /// <param name="bucket">The one bucket that COPY reads.</param>
+    /// <param name="read">Gives an object of the bucket by its key, or null.</param>
+    public static async Task<RedshiftStandIn> StartAsync(
+        NpgsqlDataSource database, string user, string bucket, Func<string, CancellationToken, Task<byte[]?>> read)
     {
-        var standIn = new RedshiftStandIn(database.ConnectionString, objects);
-        await database.ExecuteAsync($"""
-            CREATE ROLE {standIn._user} SUPERUSER LOGIN PASSWORD '{standIn.Password}';
+        var standIn = new RedshiftStandIn(database.ConnectionString, user, bucket, read);
+        await using var prepare = database.CreateCommand($"""
+            CREATE ROLE {user} SUPERUSER LOGIN PASSWORD '{standIn.Password}';
             CREATE FUNCTION json_parse(document text) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN document::jsonb;
             CREATE FUNCTION can_json_parse(document text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
             BEGIN
@@ -70,6 +74,7 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
                 RAISE EXCEPTION '1023' USING ERRCODE = 'XX000', DETAIL = 'Serializable isolation violation on table in Redshift';
             END $$;
             """);
+        await prepare.ExecuteNonQueryAsync();
         return standIn;
     }
 
@@ -87,9 +92,11 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
     /// <summary>The next statements that begin so fail with Redshift's error 1023, as often as the number says.</summary>
     public (string Beginning, int Times) Conflicts { get; set; } = ("", 0);
 
+    public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
+
     /// <summary>As the stack sets it (Pipeline.Cdk/WarehouseLoader.cs), and where to find the certificate of this server.</summary>
     public string ConnectionString(string rootCertificate) =>
-        $"Host=localhost;Port={((IPEndPoint)_listener.LocalEndpoint).Port};Database={_postgres.Database};Username={_user};" +
+        $"Host=localhost;Port={Port};Database={_postgres.Database};Username={_user};" +
         $"SSL Mode=VerifyFull;Server Compatibility Mode=Redshift;Root Certificate={rootCertificate}";
 
     public async ValueTask DisposeAsync()
@@ -279,10 +286,9 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
 
     private async Task<byte[]> ObjectAsync(string url)
     {
-        var prefix = $"s3://{Bucket}/";
+        var prefix = $"s3://{_bucket}/";
         Assert.StartsWith(prefix, url, StringComparison.Ordinal);
-        var found = await _objects.GetAsync(url[prefix.Length..], _stop.Token);
-        return found?.Bytes ?? throw new InvalidOperationException($"COPY finds no {url}.");
+        return await _read(url[prefix.Length..], _stop.Token) ?? throw new InvalidOperationException($"COPY finds no {url}.");
     }
 
     /// <summary>Column by column in the file's order, as literals. Only types that COPY is known to read may be in it.</summary>

@@ -101,9 +101,9 @@ public class RedshiftTests(PostgresFixture postgres)
         var manifest = Assert.Single(written.Objects, o => o.Key.EndsWith(".manifest", StringComparison.Ordinal));
         var content = (await redshift.Objects.GetAsync(manifest.Key, Cancelled))!.Bytes;
         Assert.True(JsonElement.DeepEquals(
-            JsonDocument.Parse($$"""{"entries":[{"url":"s3://{{RedshiftStandIn.Bucket}}/{{file.Key}}","mandatory":true,"meta":{"content_length":{{file.Bytes}} } }]}""").RootElement,
+            JsonDocument.Parse($$"""{"entries":[{"url":"s3://{{RedshiftDatabase.Bucket}}/{{file.Key}}","mandatory":true,"meta":{"content_length":{{file.Bytes}} } }]}""").RootElement,
             JsonDocument.Parse(content).RootElement));
-        Assert.Single(redshift.StandIn.Statements, s => s.Contains($"'s3://{RedshiftStandIn.Bucket}/{manifest.Key}'", StringComparison.Ordinal));
+        Assert.Single(redshift.StandIn.Statements, s => s.Contains($"'s3://{RedshiftDatabase.Bucket}/{manifest.Key}'", StringComparison.Ordinal));
     }
 
     [Fact]
