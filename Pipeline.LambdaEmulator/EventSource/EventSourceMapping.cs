@@ -97,14 +97,14 @@ public sealed partial class EventSourceMapping(
                 var shards = await UntilItWorksAsync(stream.ListShardsAsync, cancellationToken);
                 Forget(shards);
                 Start(shards, stream, cancellationToken);
-                await Task.WhenAny([Task.Delay(ListShardsEvery, time, cancellationToken), .. _running.Values.Select(shard => shard.Run)]);
+                await Wait.ForAnyAsync(_running.Values.Select(shard => shard.Run), ListShardsEvery, time, cancellationToken);
                 cancellationToken.ThrowIfCancellationRequested();
                 await CollectFinishedAsync();
             }
         }
         finally
         {
-            await ends.CancelAsync();
+            ends.Cancel();
             await saving;
         }
     }

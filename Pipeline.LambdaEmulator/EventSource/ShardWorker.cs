@@ -226,10 +226,7 @@ public sealed partial class ShardWorker(
             return;
         }
 
-        using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var delay = wakeAt is { } wake ? Task.Delay(wake - now, time, done.Token) : Task.Delay(Timeout.Infinite, done.Token);
-        await Task.WhenAny([.. _inFlight, delay, .. reading is null ? Array.Empty<Task>() : [reading]]);
-        await done.CancelAsync();
+        await Wait.ForAnyAsync([.. _inFlight, .. reading is null ? Array.Empty<Task>() : [reading]], wakeAt - now, time, cancellationToken);
     }
 
     [LoggerMessage(LogLevel.Warning, "{ShardId}: {Count} records from {First} to {Last} failed ({ErrorType}, invocation {Invocations}) and are tried again")]

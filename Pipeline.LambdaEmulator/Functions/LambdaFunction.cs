@@ -83,13 +83,9 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
                 ? time.CreateTimer(_ => invocation.TryExpire(), null, within > TimeSpan.Zero ? within : TimeSpan.Zero, Timeout.InfiniteTimeSpan)
                 : null;
             _waiting.Writer.TryWrite(invocation);
-            try
+            using (cancellationToken.UnsafeRegister(static waiting => ((Invocation)waiting!).Abandon(), invocation))
             {
-                return await invocation.Outcome.WaitAsync(cancellationToken);
-            }
-            finally
-            {
-                invocation.Abandon();
+                return await invocation.Outcome;
             }
         }
         finally
