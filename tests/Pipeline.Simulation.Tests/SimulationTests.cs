@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Pipeline.Core;
 using Pipeline.Loader;
 
 namespace Pipeline.Simulation.Tests;
@@ -95,10 +96,10 @@ public class SimulationTests
         {
             private int _rows;
 
-            public override Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+            public override Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken)
             {
-                _rows = files.Sum(f => f.Changes.Count);
-                return base.StageAsync(files, cancellationToken);
+                _rows = changes.Count;
+                return base.StageAsync(changes, waiting, cancellationToken);
             }
 
             public override Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) =>
@@ -137,12 +138,25 @@ public class SimulationTests
 
         public Task ForgetFailureAsync(string key, CancellationToken cancellationToken) => _inner.ForgetFailureAsync(key, cancellationToken);
 
+        public Task<long> CountWaitingAsync(CancellationToken cancellationToken) => _inner.CountWaitingAsync(cancellationToken);
+
+        public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+            _inner.ReleasableAsync(parked, max, cancellationToken);
+
+        public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => _inner.ForgetWaitingAsync(change, cancellationToken);
+
         public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) => decorate(await _inner.BeginAsync(cancellationToken));
     }
 
     internal abstract class DecoratedLoad(IWarehouseLoad inner) : IWarehouseLoad
     {
-        public virtual Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => inner.StageAsync(files, cancellationToken);
+        public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+            inner.SettledAsync(parked, cancellationToken);
+
+        public virtual Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken) =>
+            inner.StageAsync(changes, waiting, cancellationToken);
+
+        public Task HoldBackAsync(CancellationToken cancellationToken) => inner.HoldBackAsync(cancellationToken);
 
         public virtual Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => inner.DropKnownAsync(cancellationToken);
 

@@ -61,6 +61,34 @@ internal sealed class BucketPort(Caller caller, Bucket bucket) : IObjectWriter, 
             cancellationToken);
     }
 
+    /// <summary>The loader's and the operator's: what is parked, redriven and discarded.</summary>
+    public Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
+    {
+        var bytes = content.ToArray();
+        return caller.CallAsync(
+            Port.Put, key,
+            _ =>
+            {
+                caller.World.Count(key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) ? "object: parked by the loader, or once more"
+                    : key.StartsWith(Names.DiscardedPrefix, StringComparison.Ordinal) ? "object: discarded" : "object: redriven");
+                bucket.Put(key, bytes);
+                return true;
+            },
+            message => new Loader.ObjectStoreException(message),
+            cancellationToken);
+    }
+
+    public Task DeleteAsync(string key, CancellationToken cancellationToken) => caller.CallAsync(
+        Port.Delete, key,
+        _ =>
+        {
+            caller.World.Count("object: left the quarantine");
+            bucket.Delete(key);
+            return true;
+        },
+        message => new Loader.ObjectStoreException(message),
+        cancellationToken);
+
     public Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken) =>
         caller.CallAsync(Port.List, prefix, _ => bucket.List(prefix, startAfter), message => new Loader.ObjectStoreException(message), cancellationToken);
 

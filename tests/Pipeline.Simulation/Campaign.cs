@@ -138,5 +138,9 @@ internal static class Exercise
         "begin: waited for another load", "begin: gave up waiting for the lock", "stage: refused",
         "shown: a later version", "shown: a later life", "shown: an earlier life", "shown: as before",
         "process: stopped in good order",
+        "waiting: free", "waiting: not free yet", "load: has to wait",
+        "object: parked by the loader, or once more", "object: discarded", "object: redriven", "object: left the quarantine",
+        "redrive: Written", "redrive: StillUndecodable", "redrive: Discarded", "redrive: Gone", "discard: Discarded", "discard: AlreadyDiscarded",
+        "operator: done", "operator: failed",
     ];
 }

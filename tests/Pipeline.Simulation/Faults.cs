@@ -12,13 +12,19 @@ internal enum Port
     Put,
     List,
     Get,
+    Delete,
     ReadLedger,
     ReadFailures,
     RecordFailure,
     ForgetFailure,
+    CountWaiting,
+    Releasable,
+    ForgetWaiting,
     Begin,
+    Settled,
     Stage,
     DropKnown,
+    HoldBack,
     InsertHistory,
     MergeCurrent,
     RecordLedger,
@@ -139,8 +145,8 @@ internal sealed class Faults
     /// <summary>What is called all the time, whether there is something to do or not, must not take all of the faults.</summary>
     private static double WeightOf(Port port) => port switch
     {
-        Port.List or Port.GetRecords or Port.DescribeStream or Port.ReadLedger => 0.4,
-        Port.ForgetFailure or Port.RecordFailure => 6,
+        Port.List or Port.GetRecords or Port.DescribeStream or Port.ReadLedger or Port.CountWaiting => 0.4,
+        Port.ForgetFailure or Port.RecordFailure or Port.Releasable or Port.ForgetWaiting or Port.HoldBack or Port.Delete => 6,
         _ => 2,
     };
 
@@ -152,7 +158,7 @@ internal sealed class Faults
         // A file: it is written or not, at once.
         Port.SaveCheckpoint => [Fault.Refused, Fault.KilledBefore, Fault.KilledAfter],
         Port.Put => [.. Everywhere, Fault.LateEffect],
-        Port.Begin or Port.Stage or Port.DropKnown or Port.InsertHistory or Port.MergeCurrent or Port.RecordLedger or Port.Commit or Port.RecordFailure =>
+        Port.Begin or Port.Settled or Port.Stage or Port.DropKnown or Port.HoldBack or Port.InsertHistory or Port.MergeCurrent or Port.RecordLedger or Port.Commit or Port.RecordFailure =>
             [.. Everywhere, Fault.Conflict],
         _ => Everywhere,
     };

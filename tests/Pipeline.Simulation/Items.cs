@@ -26,9 +26,6 @@ internal sealed record Item
     /// <summary>The version that its removal has.</summary>
     public required long RemovedVersion { get; init; }
 
-    /// <summary>The warehouse does not take it.</summary>
-    public bool IsRefused { get; init; }
-
     /// <summary>In <c>merchant_id</c>; stands for whatever a warehouse does not take.</summary>
     public const string RefusedMark = "refused-by-the-warehouse";
 
@@ -161,7 +158,6 @@ internal sealed record Item
             CreatedAt = createdAt,
             Decoded = decoded,
             RemovedVersion = removedVersion,
-            IsRefused = isRefused,
         };
 
         void Replace((string Name, string Tagged, string Plain) attribute)

@@ -8,7 +8,7 @@ namespace Pipeline.Simulation;
 /// statements keeps them from being there twice.
 /// </summary>
 internal sealed record WarehouseContent(
-    IReadOnlyList<Change> Changes, IReadOnlyList<Change> Orders, IReadOnlyList<(string Key, string ETag)> Ledger, IReadOnlyList<string> Failing);
+    IReadOnlyList<Change> Changes, IReadOnlyList<Change> Orders, IReadOnlyList<Change> Waiting, IReadOnlyList<(string Key, string ETag)> Ledger, IReadOnlyList<string> Failing);
 
 /// <summary>A warehouse for one run.</summary>
 internal interface ISimulatedWarehouse : IWarehouse
@@ -38,13 +38,14 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
     private readonly Dictionary<string, List<Change>> _history = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Change> _orders = new(StringComparer.Ordinal);
     private readonly List<(string Key, string ETag)> _ledger = [];
+    private readonly List<Change> _waitingChanges = [];
     private readonly Dictionary<string, (string ETag, int Attempts, DateTimeOffset LastAt)> _failures = new(StringComparer.Ordinal);
     private readonly Queue<TaskCompletionSource<IWarehouseLoad>> _waiting = new();
 
     /// <summary>The load that has the lock.</summary>
     private Load? Holder { get; set; }
 
-    public WarehouseContent Read() => new(_changes, [.. _orders.Values], _ledger, [.. _failures.Keys]);
+    public WarehouseContent Read() => new(_changes, [.. _orders.Values], _waitingChanges, _ledger, [.. _failures.Keys]);
 
     public IEnumerable<string> Faults() => [];
 
@@ -76,6 +77,20 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
         return Task.CompletedTask;
     }
 
+    public Task<long> CountWaitingAsync(CancellationToken cancellationToken) => Task.FromResult((long)_waitingChanges.Count);
+
+    public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<Change>>([.. _waitingChanges
+            .Where(w => !parked.Any(p => p.OrderId == w.OrderId && p.SequenceNumber < w.SequenceNumber && !IsLoaded(p)))
+            .OrderBy(w => w.OrderId, StringComparer.Ordinal).ThenBy(w => w.SequenceNumber)
+            .Take(max)]);
+
+    public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken)
+    {
+        _waitingChanges.RemoveAll(w => KeyOf(w) == KeyOf(change));
+        return Task.CompletedTask;
+    }
+
     public Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
         if (Holder is null)
@@ -88,6 +103,10 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
         _waiting.Enqueue(turn);
         return turn.Task;
     }
+
+    private bool IsLoaded(ParkedChange parked) => _history.GetValueOrDefault(parked.OrderId, []).Exists(c => c.SequenceNumber == parked.SequenceNumber);
+
+    private static (string, long, SequenceNumber) KeyOf(Change change) => (change.OrderId, change.Version, change.SequenceNumber);
 
     private void Release(Load load)
     {
@@ -114,19 +133,34 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
         private readonly Dictionary<string, Change> _merged = new(StringComparer.Ordinal);
         private readonly List<(string Key, string ETag)> _loaded = [];
         private readonly List<string> _succeeded = [];
-        private List<(int Row, Change Change)> _staged = [];
+        private readonly HashSet<(string, long, SequenceNumber)> _waitNoLonger = [];
+        private readonly List<Change> _heldBack = [];
+        private List<(int Row, bool Waits, Change Change)> _staged = [];
 
-        public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
+        public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+            Task.FromResult<IReadOnlyList<ParkedChange>>([.. parked.Where(warehouse.IsLoaded)]);
+
+        public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken)
         {
-            _staged = [.. files.SelectMany(f => f.Changes).Select((change, row) => (row, change))];
+            _staged = [.. changes.Concat(waiting).Select((change, row) => (row, row >= changes.Count, change))];
             return Task.CompletedTask;
         }
 
         public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken)
         {
+            _waitNoLonger.UnionWith(_staged.Where(s => !s.Waits).Select(s => KeyOf(s.Change)));
             var known = new HashSet<(string, long, SequenceNumber)>();
             _staged.RemoveAll(s => HistoryOf(s.Change.OrderId).Any(c => KeyOf(c) == KeyOf(s.Change)) || !known.Add(KeyOf(s.Change)));
             return Task.FromResult<IReadOnlyList<int>>([.. _staged.Select(s => s.Row)]);
+        }
+
+        public Task HoldBackAsync(CancellationToken cancellationToken)
+        {
+            _heldBack.AddRange(_staged
+                .Where(s => s.Waits && !warehouse._waitingChanges.Exists(w => KeyOf(w) == KeyOf(s.Change)))
+                .Select(s => s.Change));
+            _staged.RemoveAll(s => s.Waits);
+            return Task.CompletedTask;
         }
 
         public Task InsertHistoryAsync(CancellationToken cancellationToken)
@@ -179,6 +213,8 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
                 warehouse._orders[orderId] = change;
             }
 
+            warehouse._waitingChanges.RemoveAll(w => _waitNoLonger.Contains(KeyOf(w)));
+            warehouse._waitingChanges.AddRange(_heldBack);
             warehouse._ledger.AddRange(_loaded);
             _succeeded.ForEach(key => warehouse._failures.Remove(key));
             warehouse.Release(this);
@@ -193,8 +229,6 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
 
         private IEnumerable<Change> HistoryOf(string orderId) =>
             warehouse._history.GetValueOrDefault(orderId, []).Concat(_inserted.Where(c => c.OrderId == orderId));
-
-        private static (string, long, SequenceNumber) KeyOf(Change change) => (change.OrderId, change.Version, change.SequenceNumber);
     }
 }
 

@@ -11,29 +11,33 @@ internal sealed class Oracle(World world)
 {
     private readonly Dictionary<string, Change> _shown = new(StringComparer.Ordinal);
 
-    /// <summary>I5, at every commit: what is shown is the best of what is known, once, and within a life it never goes back.</summary>
+    /// <summary>
+    /// I5, at every commit: what is shown is the best of what is loaded, once, within a life it never goes back, and nothing
+    /// has overtaken a record of its order that could not be decoded.
+    /// </summary>
     public void Committed(OrderPipeline pipeline)
     {
         var content = pipeline.Warehouse.Read();
-        var known = content.Changes.GroupBy(c => c.OrderId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
-        if (content.Orders.Count != known.Count || content.Orders.DistinctBy(o => o.OrderId).Count() != known.Count)
+        var loaded = content.Changes.GroupBy(c => c.OrderId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
+        if (content.Orders.Count != loaded.Count || content.Orders.DistinctBy(o => o.OrderId).Count() != loaded.Count)
         {
-            world.Violate($"I5: {content.Orders.Count} rows in orders for {known.Count} orders in order_changes");
+            world.Violate($"I5: {content.Orders.Count} rows in orders for {loaded.Count} orders in order_changes");
             return;
         }
 
         foreach (var order in content.Orders)
         {
-            if (!known.TryGetValue(order.OrderId, out var changes) || Rule.Winner(changes) is not { } winner || winner != order)
+            if (!loaded.TryGetValue(order.OrderId, out var changes) || Rule.Winner(changes) is not { } winner || winner != order)
             {
-                world.Violate($"I5: {order.OrderId} is shown as {Of(order)}, and the best that is known of it is {(changes is null ? "nothing" : Of(Rule.Winner(changes)))}");
+                world.Violate($"I5: {order.OrderId} is shown as {Of(order)}, and the best that is loaded of it is {(changes is null ? "nothing" : Of(Rule.Winner(changes)))}");
                 return;
             }
 
             if (_shown.TryGetValue(order.OrderId, out var before))
             {
                 var (lifeBefore, life) = (LifeOf(before), LifeOf(order));
-                if (lifeBefore == life && (before.Operation == Core.Operation.Remove || (order.Operation != Core.Operation.Remove && order.Version < before.Version)) && before != order)
+                if (lifeBefore == life && before != order
+                    && (before.Operation == Core.Operation.Remove || (order.Operation != Core.Operation.Remove && order.Version < before.Version)))
                 {
                     world.Violate($"I5: {order.OrderId} went back from {Of(before)} to {Of(order)}");
                     return;
@@ -45,20 +49,45 @@ internal sealed class Oracle(World world)
             _shown[order.OrderId] = order;
         }
 
+        // The object of an undecodable record is there before any later change of its order can be found, whoever looks.
+        var parking = new Parking(pipeline);
+        foreach (var record in pipeline.Table.Writes.Where(w => w.Expected is null && !parking.IsDiscarded(w)))
+        {
+            var overtaking = loaded.GetValueOrDefault(record.OrderId, []).Find(c => c.SequenceNumber > record.Place);
+            if (overtaking is not null)
+            {
+                world.Violate($"I3: {Of(overtaking)} is loaded although {Of(record)} before it is parked");
+                return;
+            }
+        }
+
         long LifeOf(Change change) => pipeline.Table.Writes.Count(
-            w => w.OrderId == change.OrderId && w.Operation == Core.Operation.Remove && SequenceNumber.Parse(w.SequenceNumber) < change.SequenceNumber);
+            w => w.OrderId == change.OrderId && w.Operation == Core.Operation.Remove && w.Place < change.SequenceNumber);
     }
 
     /// <summary>What is missing until all has arrived; null: nothing.</summary>
     public static string? Missing(OrderPipeline pipeline)
     {
         var content = pipeline.Warehouse.Read();
+        var parking = new Parking(pipeline);
         var loaded = content.Changes.Select(c => c.EventId).ToHashSet(StringComparer.Ordinal);
+        var waiting = content.Waiting.Select(c => c.EventId).ToHashSet(StringComparer.Ordinal);
+        var behind = new HashSet<string>(StringComparer.Ordinal);
         foreach (var write in pipeline.Table.Writes)
         {
-            if (write.Expected is null ? !ParkedEventIds(pipeline).Contains(write.EventId) : !loaded.Contains(write.EventId))
+            var arrived = write.Expected is null
+                ? parking.IsParked(write) || parking.IsDiscarded(write)
+                : !parking.IsParked(write) && (behind.Contains(write.OrderId)
+                    ? waiting.Contains(write.EventId) || parking.IsDiscarded(write)
+                    : loaded.Contains(write.EventId) || (parking.IsDiscarded(write) && !waiting.Contains(write.EventId)));
+            if (!arrived)
             {
-                return $"{write.Operation} {write.SequenceNumber} of {write.OrderId} is neither loaded nor parked";
+                return $"{Of(write)} is {(loaded.Contains(write.EventId) ? "loaded and " : "")}{(parking.IsParked(write) ? "parked" : waiting.Contains(write.EventId) ? "waiting" : "nowhere")}";
+            }
+
+            if (write.Expected is null && parking.IsParked(write))
+            {
+                behind.Add(write.OrderId);
             }
         }
 
@@ -77,51 +106,57 @@ internal sealed class Oracle(World world)
     public void Check(OrderPipeline pipeline)
     {
         var content = pipeline.Warehouse.Read();
-        var parked = ParkedEventIds(pipeline);
+        var parking = new Parking(pipeline);
 
-        // I2 and I3: every emitted change once, exactly as it was written, loaded or parked and not both.
+        // I2 and I3: every emitted change once, exactly as it was written: loaded, waiting, parked or discarded.
         var loaded = content.Changes.GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
+        var waiting = content.Waiting.GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
         foreach (var write in pipeline.Table.Writes)
         {
-            var rows = loaded.GetValueOrDefault(write.EventId, []);
-            var isParked = parked.Remove(write.EventId);
+            IReadOnlyList<Change> rows = [.. loaded.GetValueOrDefault(write.EventId, []), .. waiting.GetValueOrDefault(write.EventId, [])];
             loaded.Remove(write.EventId);
+            waiting.Remove(write.EventId);
             if (write.Expected is null)
             {
-                Require(isParked && rows.Count == 0, () => $"I3: the undecodable {Of(write)} is {(isParked ? "parked" : "not parked")}, and loaded {rows.Count} times");
+                Require(rows.Count == 0, () => $"I3: the undecodable {Of(write)} is loaded {rows.Count} times");
+                CheckParked(pipeline, write);
             }
             else
             {
-                Require(rows.Count == 1 && !isParked, () => $"I2: {Of(write)} is loaded {rows.Count} times{(isParked ? " and parked" : "")}");
-                Require(rows.Count == 0 || rows[0] == write.Expected, () => $"I2: {Of(write)} is loaded as {rows[0]} instead of {write.Expected}");
+                Require(
+                    rows.Count == 1 || (rows.Count == 0 && parking.IsDiscarded(write)),
+                    () => $"I2: {Of(write)} is loaded {rows.Count} times");
+                Require(!parking.IsParked(write), () => $"I3: {Of(write)} is loaded and parked");
+                Require(rows.All(row => row == write.Expected), () => $"I2: {Of(write)} is loaded as {rows[0]} instead of {write.Expected}");
             }
         }
 
         Require(loaded.Count == 0, () => $"I3: {loaded.Count} changes are loaded that nobody wrote, for example {Of(loaded.First().Value[0])}");
-        Require(parked.Count == 0, () => $"I3: {parked.Count} records are parked that nobody wrote, for example {parked.First()}");
-        foreach (var write in pipeline.Table.Writes.Where(w => w.Expected is null))
-        {
-            CheckParked(pipeline, write);
-        }
+        Require(waiting.Count == 0, () => $"I3: {waiting.Count} changes wait that nobody wrote, for example {Of(waiting.First().Value[0])}");
+        var emitted = pipeline.Table.Writes.Select(w => w.EventId).ToHashSet(StringComparer.Ordinal);
+        Require(parking.All.IsSubsetOf(emitted), () => "I3: records are parked that nobody wrote");
 
-        // I1: the row of each order is its last change, unless that one is parked; then it is the best of the others.
+        // I1: the row of each order is its last change, unless a change is parked or discarded; then it is the best of the others.
         foreach (var order in pipeline.Table.Writes.GroupBy(w => w.OrderId, StringComparer.Ordinal))
         {
-            var arrived = order.Where(w => w.Expected is not null).Select(w => w.Expected!).ToList();
             var row = content.Orders.FirstOrDefault(o => o.OrderId == order.Key);
-            var expected = order.Last().Expected ?? (arrived.Count > 0 ? Rule.Winner(arrived) : null);
+            var isWhole = order.All(w => !parking.IsParked(w) && !parking.IsDiscarded(w));
+            var arrived = content.Changes.Where(c => c.OrderId == order.Key).ToList();
+            var expected = isWhole ? order.Last().Expected : arrived.Count > 0 ? Rule.Winner(arrived) : null;
             Require(row == expected, () => $"I1: {order.Key} is {(row is null ? "missing" : Of(row))} instead of {(expected is null ? "missing" : Of(expected))}");
             Require(
-                order.Last().Expected is null || (pipeline.Table.Read(order.Key) is null) == (row?.Operation == Core.Operation.Remove),
+                !isWhole || (pipeline.Table.Read(order.Key) is null) == (row?.Operation == Core.Operation.Remove),
                 () => $"I1: {order.Key} is {(row is null ? "missing" : Of(row))} although the table {(pipeline.Table.Read(order.Key) is null ? "does not have" : "has")} it");
         }
 
         // I6: from the client's own notes.
+        var parked = string.Concat(pipeline.Bucket.Objects.Where(o => Parking.Holds(o.Key)).Select(o => Encoding.UTF8.GetString(o.Content.Bytes)));
         foreach (var (orderId, trace, isRemoval) in pipeline.Acknowledged)
         {
-            var arrived = content.Changes.Any(c => c.OrderId == orderId && (c.Operation == Core.Operation.Remove) == isRemoval && (c.TraceParent == trace || (isRemoval && c.Document == "{}")));
+            var arrived = content.Changes.Concat(content.Waiting).Any(
+                c => c.OrderId == orderId && (c.Operation == Core.Operation.Remove) == isRemoval && (c.TraceParent == trace || (isRemoval && c.Document == "{}")));
             Require(
-                arrived || pipeline.Table.Writes.Any(w => w.Expected is null && w.TraceParent == trace),
+                arrived || parked.Contains(trace, StringComparison.Ordinal),
                 () => $"I6: the acknowledged {(isRemoval ? "removal" : "write")} of {orderId} with trace {trace} is lost");
         }
 
@@ -134,30 +169,29 @@ internal sealed class Oracle(World world)
     /// <summary>I4: a warehouse that was built anew holds the same.</summary>
     public void CheckRebuilt(WarehouseContent live, WarehouseContent rebuilt)
     {
-        Require(
-            live.Changes.ToHashSet().SetEquals(rebuilt.Changes) && live.Changes.Count == rebuilt.Changes.Count,
-            () => $"I4: rebuilt from the bucket there are {rebuilt.Changes.Count} changes, not the {live.Changes.Count} that there were");
-        Require(
-            live.Orders.ToHashSet().SetEquals(rebuilt.Orders) && live.Orders.Count == rebuilt.Orders.Count,
-            () => $"I4: rebuilt from the bucket the orders are others than there were");
+        Compare("order_changes", live.Changes, rebuilt.Changes);
+        Compare("orders", live.Orders, rebuilt.Orders);
+        Compare("waiting_changes", live.Waiting, rebuilt.Waiting);
+
+        void Compare(string table, IReadOnlyList<Change> before, IReadOnlyList<Change> after)
+        {
+            var only = before.Except(after).Concat(after.Except(before)).ToList();
+            Require(
+                only.Count == 0 && before.Count == after.Count,
+                () => $"I4: rebuilt from the bucket, {table} has {after.Count} rows and not the {before.Count} that there were{(only.Count > 0 ? $"; only in one of them is {Of(only[0])}" : "")}");
+        }
     }
 
     /// <summary>The object holds the whole record: nothing of the image is missing.</summary>
     private void CheckParked(OrderPipeline pipeline, Write write)
     {
-        var (key, content) = pipeline.Bucket.Objects.FirstOrDefault(
-            o => o.Key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) && o.Key.Contains(write.EventId, StringComparison.Ordinal));
+        var (key, content) = pipeline.Bucket.Objects.FirstOrDefault(o => Parking.Holds(o.Key) && Parking.EventIdOf(o.Key) == write.EventId);
         var text = key is null ? "" : Encoding.UTF8.GetString(content.Bytes);
         Require(
             text.Contains(write.EventId, StringComparison.Ordinal) && text.Contains(write.TraceParent, StringComparison.Ordinal)
                 && text.Contains(write.SequenceNumber, StringComparison.Ordinal) && text.Contains("\"reason\"", StringComparison.Ordinal),
             () => $"I3: the parked object {key} does not hold the record {write.EventId}");
     }
-
-    private static HashSet<string> ParkedEventIds(OrderPipeline pipeline) => pipeline.Bucket.Objects
-        .Where(o => o.Key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal))
-        .Select(o => Path.GetFileNameWithoutExtension(o.Key))
-        .ToHashSet(StringComparer.Ordinal);
 
     private void Require(bool holds, Func<string> otherwise)
     {
@@ -170,4 +204,34 @@ internal sealed class Oracle(World world)
     private static string Of(Change change) => $"{change.Operation} v{change.Version} at {change.SequenceNumber.ToString().TrimStart('0')} of {change.OrderId}";
 
     private static string Of(Write write) => $"{write.Operation} {write.SequenceNumber} of {write.OrderId}";
+
+    /// <summary>Which records are parked and which discarded, by the ids in the keys of the objects.</summary>
+    private sealed class Parking
+    {
+        private readonly HashSet<string> _parked = new(StringComparer.Ordinal);
+        private readonly HashSet<string> _discarded = new(StringComparer.Ordinal);
+
+        public Parking(OrderPipeline pipeline)
+        {
+            foreach (var (key, _) in pipeline.Bucket.Objects)
+            {
+                if (Holds(key))
+                {
+                    (key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) ? _parked : _discarded).Add(EventIdOf(key));
+                }
+            }
+        }
+
+        public IReadOnlySet<string> All => _parked.Concat(_discarded).ToHashSet(StringComparer.Ordinal);
+
+        public static bool Holds(string key) =>
+            key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) || key.StartsWith(Names.DiscardedPrefix, StringComparison.Ordinal);
+
+        public static string EventIdOf(string key) => Path.GetFileNameWithoutExtension(key);
+
+        /// <summary>A discarded record that came once more is not parked, whatever lies there.</summary>
+        public bool IsParked(Write write) => _parked.Contains(write.EventId) && !IsDiscarded(write);
+
+        public bool IsDiscarded(Write write) => _discarded.Contains(write.EventId);
+    }
 }

@@ -13,6 +13,7 @@ using Pipeline.LambdaEmulator.EventSource;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.Loader;
+using Pipeline.Ops.Quarantine;
 using Pipeline.Processor;
 
 namespace Pipeline.Simulation;
@@ -243,6 +244,12 @@ internal sealed class OrderPipeline
             case OperationKind.MendWarehouse:
                 State.IsMended = true;
                 break;
+            case OperationKind.Redrive:
+                Redrive();
+                break;
+            case OperationKind.Discard:
+                Operate(desk => DiscardAsync(desk, operation.Target));
+                break;
             case OperationKind.KillEmulator:
                 _emulator.Kill();
                 break;
@@ -268,6 +275,41 @@ internal sealed class OrderPipeline
                 Pause(_loaders[operation.Target % _loaders.Length], operation);
                 break;
         }
+    }
+
+    /// <summary>The operator brings back all that is parked.</summary>
+    public void Redrive() => Operate(async desk =>
+    {
+        var parked = await desk.ListAsync(progress: null, CancellationToken.None);
+        foreach (var redriven in await desk.RedriveAsync([.. parked.Select(p => p.Key)], progress: null, CancellationToken.None))
+        {
+            _world.Count($"redrive: {redriven.Result}");
+        }
+    });
+
+    private async Task DiscardAsync(QuarantineDesk desk, int target)
+    {
+        var parked = await desk.ListAsync(progress: null, CancellationToken.None);
+        if (parked.Count > 0)
+        {
+            _world.Count($"discard: {await desk.DiscardAsync(parked[target % parked.Count].Key, "simulated", "operator", CancellationToken.None)}");
+        }
+    }
+
+    /// <summary>A command of the operator's is a process of its own; a killed one is not started again.</summary>
+    private void Operate(Func<QuarantineDesk, Task> command)
+    {
+        var process = NewProcess("operator");
+        var desk = new QuarantineDesk(new BucketPort(CallsOf(process), Bucket), process);
+        process.Ended += reason =>
+        {
+            _world.Count(reason is null ? "operator: done" : "operator: failed");
+            if (reason is not (null or Loader.ObjectStoreException))
+            {
+                _world.Violate($"the operator's command failed: {reason}");
+            }
+        };
+        process.Start(() => command(desk));
     }
 
     private static void Stop(Process process) => process.Post(process.Stop.Cancel);

@@ -17,15 +17,14 @@ internal sealed record Write
 
     /// <summary>As the stream writes it, not padded.</summary>
     public required string SequenceNumber { get; init; }
+
+    /// <summary>The same, to be compared.</summary>
+    public required SequenceNumber Place { get; init; }
     public required string EventId { get; init; }
     public required string TraceParent { get; init; }
 
     /// <summary>The change that has to arrive; null: it cannot be decoded, and has to be parked.</summary>
     public required Change? Expected { get; init; }
-
-    /// <summary>What the record has to have in it, wherever it is parked.</summary>
-    public required string Image { get; init; }
-    public required bool IsRefused { get; init; }
 
     /// <summary>The record as GetRecords gives it.</summary>
     public required string Wire { get; init; }
@@ -98,10 +97,9 @@ internal sealed class OrdersTable
             OrderId = orderId,
             Operation = operation,
             SequenceNumber = sequenceNumber,
+            Place = SequenceNumber.Parse(sequenceNumber),
             EventId = eventId,
             TraceParent = image.TraceParent,
-            Image = image.Tagged,
-            IsRefused = image.IsRefused,
             Expected = Expectation(),
             Wire = WireOf(),
         };

@@ -31,7 +31,8 @@ internal static class Run
         world.RunUntil(started + schedule.Settings.RandomPhase);
         pipeline.EndFaults();
         world.Note("faults cease");
-        var deadline = world.Now + RestWithin;
+        var ceased = world.Now;
+        var deadline = ceased + RestWithin;
         var restSince = world.Now;
         do
         {
@@ -43,6 +44,12 @@ internal static class Run
             if (missing is not null || writes != pipeline.Table.Writes.Count)
             {
                 restSince = world.Now;
+            }
+
+            // The operator sees that something is parked whose cause is mended.
+            if (missing is not null && (world.Now - ceased).TotalSeconds % 60 < 5)
+            {
+                pipeline.Redrive();
             }
 
             if (missing is not null && world.Now > deadline)

@@ -31,6 +31,12 @@ internal enum OperationKind
     /// <summary>A change file comes once more, under another key: restored or copied.</summary>
     CopyFile,
     MendWarehouse,
+
+    /// <summary>The operator brings back all that is parked.</summary>
+    Redrive,
+
+    /// <summary>The operator takes a parked change out for good.</summary>
+    Discard,
     KillEmulator,
     StopEmulator,
     PauseEmulator,
@@ -118,6 +124,9 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
                 Limits = new LoadLimits(BytesMax: chance.Of([1L, 8_000, 1 << 24]), FilesMax: chance.Of([1, 2, 500]), RowsMax: chance.Of([1, 4, 100_000])),
                 DownloadParallelism = chance.Between(1, 4),
                 PendingMax = chance.Of([2, 4, 1_000]),
+                ReleaseInterval = chance.Time(0.5, 5),
+                ReleaseMax = chance.Of([1, 2, 1_000]),
+                ParkedMax = chance.Of([1, 100]),
                 RetryFirst = TimeSpan.FromSeconds(1),
                 FileRetryMax = TimeSpan.FromSeconds(20),
                 OutageRetryMax = TimeSpan.FromSeconds(5),
@@ -138,8 +147,14 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
 
         if (chance.OneIn(5))
         {
-            Add(1, [OperationKind.WriteRefused]);
-            Add(1, [OperationKind.MendWarehouse]);
+            Add(chance.Between(1, 2), [OperationKind.WriteRefused]);
+            Add(chance.Below(2), [OperationKind.MendWarehouse]);
+        }
+
+        if (operations.Exists(o => o.Kind is OperationKind.WritePoison or OperationKind.WriteRefused))
+        {
+            Add(chance.Below(3), [OperationKind.Redrive]);
+            Add(chance.Below(2), [OperationKind.Discard]);
         }
 
         if (chance.OneIn(60))

@@ -1,3 +1,4 @@
+using Pipeline.Core;
 using Pipeline.Loader;
 
 namespace Pipeline.Simulation;
@@ -31,6 +32,23 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
 
     public Task ForgetFailureAsync(string key, CancellationToken cancellationToken) =>
         SendAsync(Port.ForgetFailure, key, () => Done(_warehouse.ForgetFailureAsync(key, CancellationToken.None)), cancellationToken);
+
+    public Task<long> CountWaitingAsync(CancellationToken cancellationToken) =>
+        SendAsync(Port.CountWaiting, null, () => _warehouse.CountWaitingAsync(CancellationToken.None), cancellationToken);
+
+    public Task<IReadOnlyList<Change>> ReleasableAsync(IReadOnlyCollection<ParkedChange> parked, int max, CancellationToken cancellationToken) =>
+        SendAsync(
+            Port.Releasable, null,
+            async () =>
+            {
+                var free = await _warehouse.ReleasableAsync(parked, max, CancellationToken.None);
+                _caller.World.Count(free.Count > 0 ? "waiting: free" : "waiting: not free yet");
+                return free;
+            },
+            cancellationToken);
+
+    public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) =>
+        SendAsync(Port.ForgetWaiting, change.OrderId, () => Done(_warehouse.ForgetWaitingAsync(change, CancellationToken.None)), cancellationToken);
 
     public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
@@ -127,17 +145,20 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
             return true;
         }
 
-        public Task StageAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken) => SendAsync(
+        public Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
+            SendAsync(Port.Settled, load => load.SettledAsync(parked, CancellationToken.None), cancellationToken);
+
+        public Task StageAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken) => SendAsync(
             Port.Stage,
             async load =>
             {
-                if (port._state.Refuses(files))
+                if (port._state.Refuses(changes.Concat(waiting)))
                 {
                     _world.Count("stage: refused");
                     throw new WarehouseException(WarehouseFault.Refused, "22001: value too long");
                 }
 
-                await load.StageAsync(files, CancellationToken.None);
+                await load.StageAsync(changes, waiting, CancellationToken.None);
                 return true;
             },
             cancellationToken);
@@ -151,6 +172,12 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
                 return kept;
             },
             cancellationToken);
+
+        public Task HoldBackAsync(CancellationToken cancellationToken)
+        {
+            _world.Count("load: has to wait");
+            return SendAsync(Port.HoldBack, load => Done(load.HoldBackAsync(CancellationToken.None)), cancellationToken);
+        }
 
         public Task InsertHistoryAsync(CancellationToken cancellationToken) =>
             SendAsync(Port.InsertHistory, load => Done(load.InsertHistoryAsync(CancellationToken.None)), cancellationToken);
@@ -269,8 +296,7 @@ internal sealed class WarehouseState(Action committed)
     /// <summary>The cause of the refusals is mended: from now on every value is taken.</summary>
     public bool IsMended { get; set; }
 
-    public bool Refuses(IReadOnlyList<ChangeObject> files) =>
-        !IsMended && files.Any(f => f.Changes.Any(c => c.MerchantId == Item.RefusedMark));
+    public bool Refuses(IEnumerable<Change> changes) => !IsMended && changes.Any(c => c.MerchantId == Item.RefusedMark);
 
     public void Committed() => committed();
 }
