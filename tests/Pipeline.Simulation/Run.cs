@@ -66,7 +66,7 @@ internal static class Run
 
         if (world.Violation is null)
         {
-            oracle.CheckRebuilt(warehouse.Read(), Rebuild(schedule, pipeline.Bucket));
+            oracle.CheckRebuilt(pipeline, warehouse.Read(), Rebuild(schedule, pipeline.Bucket));
         }
 
         return new Outcome(schedule with { Faults = pipeline.Injected }, world.Violation, world.TraceHash, world.Now - started, world.Exercised);
