@@ -83,7 +83,8 @@ public sealed class QueueMappingTests : IAsyncLifetime
         Start(new QueueSettings { ReportBatchItemFailures = true });
         for (var receive = 1; receive <= 3; receive++)
         {
-            await Poll.UntilAsync(() => _received.Contains($"poison {receive}") && _queue.Left.Count == 1);
+            await ReceivedAndAnsweredAsync($"poison {receive}");
+            await Poll.UntilAsync(() => _queue.Left.Count == 1);
             Advance(VisibilityTimeout);
         }
 
@@ -127,7 +128,7 @@ public sealed class QueueMappingTests : IAsyncLifetime
         };
         _queue.Send("a");
         var mapping = Start();
-        await Poll.UntilAsync(() => _received.Count == 1);
+        await ReceivedAndAnsweredAsync("a 1");
         await AdvanceUntilAsync(() => _queue.Left.Count == 0);
         Assert.Equal(["a 1"], _received);
         Assert.Equal(-1, failures);
@@ -151,8 +152,8 @@ public sealed class QueueMappingTests : IAsyncLifetime
         await Poll.UntilAsync(() => mapping.State == MappingState.Problem);
         Assert.Equal("no such queue", mapping.Problem);
         Volatile.Write(ref failing, false);
-        await AdvanceUntilAsync(() => _queue.Left.Count == 0);
-        Assert.Equal(MappingState.Enabled, mapping.State);
+        await AdvanceUntilAsync(() => mapping.State == MappingState.Enabled);
+        await Poll.UntilAsync(() => _queue.Left.Count == 0);
         Assert.Null(mapping.Problem);
     }
 
@@ -226,10 +227,17 @@ public sealed class QueueMappingTests : IAsyncLifetime
         _queue.Changed();
     }
 
+    /// <summary>
+    /// The function got it and waits for its next event. Time must not be moved on before: an open invocation would run into
+    /// its deadline, and an environment whose answer is refused ends.
+    /// </summary>
+    private Task ReceivedAndAnsweredAsync(string message) =>
+        Poll.UntilAsync(() => _received.Contains(message) && _function.Function.IdleEnvironments == 1);
+
     /// <summary>Lets waits of less than a second pass, however many there are.</summary>
     private Task AdvanceUntilAsync(Func<bool> condition) => Poll.UntilAsync(() =>
     {
-        Advance(TimeSpan.FromMilliseconds(100));
+        Advance(TimeSpan.FromMilliseconds(20));
         return condition();
     });
 }
