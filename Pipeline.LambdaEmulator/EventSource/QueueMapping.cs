@@ -284,10 +284,7 @@ public sealed partial class QueueMapping(
             return;
         }
 
-        using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var delay = wakeAt is { } wake ? Task.Delay(wake - now, time, done.Token) : Task.Delay(Timeout.Infinite, done.Token);
-        await Task.WhenAny([.. _busy, delay, .. receiving is null ? Array.Empty<Task>() : [receiving]]);
-        await done.CancelAsync();
+        await Wait.ForAnyAsync([.. _busy, .. receiving is null ? Array.Empty<Task>() : [receiving]], wakeAt - now, time, cancellationToken);
     }
 
     [LoggerMessage(LogLevel.Information, "{Queue} is read as soon as its function has an environment")]

@@ -89,11 +89,12 @@ public sealed class Invocation(EventPayload payload, ActivityContext trace)
     /// <summary>An environment takes it. False: it has been too late for that.</summary>
     public bool TryStart() => Interlocked.CompareExchange(ref _state, Started, Waiting) == Waiting;
 
-    /// <summary>No environment was free in time: the function is not invoked.</summary>
+    /// <summary>No environment was free in time: the function is not invoked, and the event is let go as by its caller.</summary>
     public void TryExpire()
     {
         if (Interlocked.CompareExchange(ref _state, Expired, Waiting) == Waiting)
         {
+            Payload = EventPayload.Of(ReadOnlyMemory<byte>.Empty);
             _outcome.TrySetResult(new InvocationOutcome.Throttled());
         }
     }
