@@ -14,7 +14,7 @@ namespace Pipeline.Core;
 /// <para>
 /// The encoding is text in UTF-8: the fields of <see cref="Fields"/> one after the other, each as its length in bytes, a
 /// colon and its value, or <c>-</c> when it is null, so that null differs from empty and no field can pass for a part
-/// of its neighbour. Times are microseconds since 1970 in UTC, money has two decimals, and the document
+/// of its neighbour. Times are UTC with six decimals, money has two decimals, and the document
 /// (<see cref="Change.Document"/>) is represented by its MD5 in hexadecimal, which keeps the text short whatever the
 /// item's size. What only the stream knows (sequence number, time of the change) is no part of the state.
 /// </para>
@@ -41,40 +41,11 @@ public static class OrderDigest
     /// <summary>Hexadecimal digits of a bucket's name.</summary>
     public const int BucketDigits = 4;
 
-    /// <summary>PostgreSQL: the name of the bucket of a row of <c>orders</c>, four hexadecimal digits.</summary>
-    public const string BucketSql = "substr(md5(order_id), 1, 4)";
-
-    /// <summary>The fields of an order's state in the order of their encoding, and each as PostgreSQL writes it.</summary>
-    private static readonly (string Name, string Sql)[] FieldsInOrder =
+    /// <summary>The fields of an order's state, in the order of their encoding.</summary>
+    public static IReadOnlyList<string> FieldNames { get; } =
     [
-        ("order_id", "order_id"),
-        ("version", "version::text"),
-        ("trace_parent", "trace_parent"),
-        ("merchant_id", "merchant_id"),
-        ("customer_id", "customer_id"),
-        ("status", "status"),
-        ("currency", "currency"),
-        ("total_amount", "total_amount::text"),
-        ("created_at", "(extract(epoch FROM created_at) * 1000000)::bigint::text"),
-        ("updated_at", "(extract(epoch FROM updated_at) * 1000000)::bigint::text"),
-        ("document", "md5(document::text)"),
+        "order_id", "version", "trace_parent", "merchant_id", "customer_id", "status", "currency", "total_amount", "created_at", "updated_at", "document",
     ];
-
-    public static readonly IReadOnlyList<string> FieldNames = [.. FieldsInOrder.Select(field => field.Name)];
-
-    /// <summary>PostgreSQL: the fields of a row of <c>orders</c> as an array of text, those of <see cref="Fields"/>.</summary>
-    public static readonly string FieldsSql = $"ARRAY[{string.Join(", ", FieldsInOrder.Select(field => field.Sql))}]";
-
-    /// <summary>
-    /// PostgreSQL: the hash of a row of <c>orders</c>, 32 hexadecimal digits. (Redshift needs a cast of the lengths to
-    /// text, and DATEDIFF for the microseconds.)
-    /// </summary>
-    public static readonly string HashSql =
-        $"md5({string.Join(" || ", FieldsInOrder.Select(field => $"coalesce(octet_length({field.Sql}) || ':' || {field.Sql}, '-')"))})";
-
-    /// <summary>PostgreSQL: the two halves of a hash as bigints.</summary>
-    public static string HalvesSql(string hash) =>
-        $"('x' || substr({hash}, 1, 15))::bit(60)::bigint AS high, ('x' || substr({hash}, 16, 15))::bit(60)::bigint AS low";
 
     public static int BucketOf(string orderId) => BinaryPrimitives.ReadUInt16BigEndian(Md5(orderId));
 
@@ -99,7 +70,7 @@ public static class OrderDigest
         return BinaryPrimitives.ReadUInt128BigEndian(Md5(text.ToString()));
     }
 
-    /// <summary>As <see cref="HashSql"/> writes it.</summary>
+    /// <summary>As <see cref="OrderDigestSql.Hash"/> writes it.</summary>
     public static string HashText(UInt128 hash) => hash.ToString("x32", CultureInfo.InvariantCulture);
 
     public static UInt128 ParseHash(string text) => UInt128.Parse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
@@ -115,18 +86,75 @@ public static class OrderDigest
         change.Status is { } status ? OrderStatusText.Of(status) : null,
         change.Currency,
         change.TotalAmount?.ToString("0.00", CultureInfo.InvariantCulture),
-        Microseconds(change.CreatedAt),
-        Microseconds(change.UpdatedAt),
+        Time(change.CreatedAt),
+        Time(change.UpdatedAt),
         Convert.ToHexStringLower(Md5(change.Document)),
     ];
 
-    private static string? Microseconds(DateTimeOffset? time) => time is { } given
-        ? ((given.UtcTicks - DateTimeOffset.UnixEpoch.UtcTicks) / TimeSpan.TicksPerMicrosecond).ToString(CultureInfo.InvariantCulture)
-        : null;
+    private static string? Time(DateTimeOffset? time) => time?.UtcDateTime.ToString("yyyy-MM-dd HH:mm:ss.ffffff", CultureInfo.InvariantCulture);
 
 #pragma warning disable CA5351 // No secret and no adversary: see the remarks.
     private static byte[] Md5(string text) => MD5.HashData(Encoding.UTF8.GetBytes(text));
 #pragma warning restore CA5351
+}
+
+/// <summary>The rules of <see cref="OrderDigest"/> as expressions over a row of the warehouse's table <c>orders</c>.</summary>
+public sealed class OrderDigestSql
+{
+    /// <summary>The functions and types that both dialects have; a document is json here and text there.</summary>
+    /// <param name="document">The document's text.</param>
+    /// <param name="half">A number from 15 hexadecimal digits.</param>
+    private OrderDigestSql(string document, Func<string, string> half)
+    {
+        Fields =
+        [
+            "order_id",
+            "CAST(version AS varchar(20))",
+            "trace_parent",
+            "merchant_id",
+            "customer_id",
+            "status",
+            "currency",
+            "CAST(total_amount AS varchar(32))",
+            "to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
+            "to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
+            $"md5({document})",
+        ];
+        Hash = $"md5({string.Join(" || ", Fields.Select(field => $"coalesce({Length(field)} || {field}, '-')"))})";
+        Document = document;
+        High = half("substring(hash, 1, 15)");
+        Low = half("substring(hash, 16, 15)");
+    }
+
+    /// <summary>Times and hashes are always as long, and need not be computed twice for it.</summary>
+    private static string Length(string field) => field switch
+    {
+        _ when field.StartsWith("to_char", StringComparison.Ordinal) => "'26:'",
+        _ when field.StartsWith("md5", StringComparison.Ordinal) => "'32:'",
+        _ => $"CAST(octet_length({field}) AS varchar(10)) || ':'",
+    };
+
+    public static OrderDigestSql Postgres { get; } = new("document::text", digits => $"('x' || {digits})::bit(60)::bigint");
+
+    public static OrderDigestSql Redshift { get; } = new("document", digits => $"strtol({digits}, 16)");
+
+    /// <summary>The bucket's name.</summary>
+    public static string Bucket => $"substring(md5(order_id), 1, {OrderDigest.BucketDigits})";
+
+    /// <summary>Those of <see cref="OrderDigest.Fields"/>.</summary>
+    public IReadOnlyList<string> Fields { get; }
+
+    /// <summary>32 hexadecimal digits.</summary>
+    public string Hash { get; }
+
+    /// <summary>The document's text.</summary>
+    public string Document { get; }
+
+    /// <summary>The upper half of a column named <c>hash</c>.</summary>
+    public string High { get; }
+
+    /// <summary>The lower half of a column named <c>hash</c>.</summary>
+    public string Low { get; }
 }
 
 /// <summary>How many orders there are, and the sums of the two halves of their hashes.</summary>

@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using Npgsql;
-using NpgsqlTypes;
 using Pipeline.Core;
+using Pipeline.Loader;
 
 namespace Pipeline.Ops.Reconcile;
 
@@ -12,27 +12,30 @@ namespace Pipeline.Ops.Reconcile;
 /// <param name="Fields">As <see cref="OrderDigest.Fields"/>.</param>
 internal sealed record WarehouseRow(bool IsDeleted, OrderState State, IReadOnlyList<string?> Fields);
 
-/// <summary>What the warehouse has of the orders, hashed over there so that rows need not travel. Reads only.</summary>
+/// <summary>
+/// What the warehouse has of the orders, hashed over there so that rows need not travel. Reads only. The statements are such as both
+/// PostgreSQL and Redshift have; lists come as parameters one by one, since Redshift has no arrays.
+/// </summary>
 internal sealed class WarehouseReader : IAsyncDisposable
 {
-    private readonly NpgsqlDataSource _database;
+    private const string TimeFormat = "yyyy-MM-dd HH:mm:ss.ffffff";
 
-    /// <param name="connectionString">The warehouse's.</param>
+    /// <summary>One pass over all orders; ten million are a minute or two.</summary>
+    private const int TimeoutSeconds = 3_600;
+
+    private readonly NpgsqlDataSource _database;
+    private readonly OrderDigestSql _sql;
+
+    /// <param name="connectionString">The warehouse's; with <c>Server Compatibility Mode=Redshift</c> it is one in Redshift.</param>
     public WarehouseReader(string connectionString)
     {
         try
         {
-            var settings = new NpgsqlConnectionStringBuilder(connectionString)
-            {
-                Timeout = 15,
-                // One pass over all orders; ten million are a minute or two.
-                CommandTimeout = 3_600,
-                ApplicationName = "pipeline-ops",
-                // A tool that only compares must not be able to change anything. Compiling a query takes longer than it saves.
-                Options = "-c default_transaction_read_only=on -c jit=off -c work_mem=64MB",
-            };
+            var isRedshift = RedshiftWarehouse.IsMeant(connectionString);
+            _sql = isRedshift ? OrderDigestSql.Redshift : OrderDigestSql.Postgres;
+            _database = isRedshift ? RedshiftWarehouse.DataSource(connectionString, password: null) : Postgres(connectionString);
+            var settings = new NpgsqlConnectionStringBuilder(_database.ConnectionString);
             Name = $"{settings.Host}/{settings.Database}";
-            _database = NpgsqlDataSource.Create(settings);
         }
         catch (ArgumentException e)
         {
@@ -43,15 +46,37 @@ internal sealed class WarehouseReader : IAsyncDisposable
     /// <summary>Host and database.</summary>
     public string Name { get; }
 
+    private static NpgsqlDataSource Postgres(string connectionString) => NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(connectionString)
+    {
+        Timeout = 15,
+        ApplicationName = "pipeline-ops",
+        // A tool that only compares must not be able to change anything. Compiling a query takes longer than it saves.
+        Options = "-c default_transaction_read_only=on -c jit=off -c work_mem=64MB",
+    });
+
+    private NpgsqlCommand Command(string sql, IEnumerable<string>? parameters = null)
+    {
+        var command = _database.CreateCommand(sql);
+        command.CommandTimeout = TimeoutSeconds;
+        foreach (var value in parameters ?? [])
+        {
+            command.Parameters.Add(new() { Value = value });
+        }
+
+        return command;
+    }
+
+    private static string Placeholders(int count) => string.Join(", ", Enumerable.Range(1, count).Select(n => $"${n}"));
+
     /// <summary>The digest of each bucket over all orders that are not removed: one statement, so one snapshot.</summary>
     public async Task<DigestSum[]> DigestsAsync(CancellationToken cancellationToken)
     {
         var digests = new DigestSum[OrderDigest.Buckets];
-        await using var query = _database.CreateCommand($"""
-            SELECT bucket, count(*), sum(high)::text, sum(low)::text
+        await using var query = Command($"""
+            SELECT bucket, count(*), CAST(sum(high) AS varchar(40)), CAST(sum(low) AS varchar(40))
             FROM (
-                SELECT bucket, {OrderDigest.HalvesSql("hash")}
-                FROM (SELECT {OrderDigest.BucketSql} AS bucket, {OrderDigest.HashSql} AS hash FROM orders WHERE NOT is_deleted) hashed
+                SELECT bucket, {_sql.High} AS high, {_sql.Low} AS low
+                FROM (SELECT {OrderDigestSql.Bucket} AS bucket, {_sql.Hash} AS hash FROM orders WHERE NOT is_deleted) hashed
             ) halved
             GROUP BY bucket
             """);
@@ -76,8 +101,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
     public async Task<IReadOnlySet<string>> DoubledAsync(int max, CancellationToken cancellationToken)
     {
         var doubled = new HashSet<string>(StringComparer.Ordinal);
-        await using var query = _database.CreateCommand("SELECT order_id FROM orders GROUP BY order_id HAVING count(*) > 1 LIMIT $1");
-        query.Parameters.Add(new() { Value = (long)max + 1 });
+        await using var query = Command(string.Create(
+            CultureInfo.InvariantCulture, $"SELECT order_id FROM orders GROUP BY order_id HAVING count(*) > 1 LIMIT {(long)max + 1}"));
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
@@ -93,13 +118,13 @@ internal sealed class WarehouseReader : IAsyncDisposable
     public async IAsyncEnumerable<(int Bucket, string OrderId, OrderState State)> RowsAsync(
         IEnumerable<int> buckets, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        await using var query = _database.CreateCommand($"""
-            SELECT {OrderDigest.BucketSql} AS bucket, order_id, version, {OrderDigest.HashSql}
+        // The names are four hexadecimal digits each; as parameters they would be more than a statement may have.
+        await using var query = Command($"""
+            SELECT {OrderDigestSql.Bucket} AS bucket, order_id, version, {_sql.Hash}
             FROM orders
-            WHERE NOT is_deleted AND {OrderDigest.BucketSql} = ANY ($1)
+            WHERE NOT is_deleted AND {OrderDigestSql.Bucket} IN ({string.Join(", ", buckets.Select(bucket => $"'{OrderDigest.BucketName(bucket)}'"))})
             ORDER BY bucket
             """);
-        query.Parameters.Add(new() { Value = buckets.Select(OrderDigest.BucketName).ToArray() });
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
@@ -114,14 +139,15 @@ internal sealed class WarehouseReader : IAsyncDisposable
     public async Task<ILookup<string, WarehouseRow>> OrdersAsync(IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
     {
         var found = new List<(string OrderId, WarehouseRow Row)>();
-        await using var query = _database.CreateCommand(
-            $"SELECT order_id, is_deleted, version, {OrderDigest.HashSql}, {OrderDigest.FieldsSql} FROM orders WHERE order_id = ANY ($1)");
-        query.Parameters.Add(new() { Value = orderIds.ToArray() });
+        await using var query = Command(
+            $"SELECT order_id, is_deleted, version, {_sql.Hash}, {string.Join(", ", _sql.Fields)} FROM orders WHERE order_id IN ({Placeholders(orderIds.Count)})",
+            orderIds);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
-            found.Add((rows.GetString(0), new WarehouseRow(
-                rows.GetBoolean(1), new OrderState(rows.GetInt64(2), OrderDigest.ParseHash(rows.GetString(3))), rows.GetFieldValue<string?[]>(4))));
+            const int FirstField = 4;
+            var fields = Enumerable.Range(FirstField, _sql.Fields.Count).Select(column => rows.IsDBNull(column) ? null : rows.GetString(column)).ToList();
+            found.Add((rows.GetString(0), new WarehouseRow(rows.GetBoolean(1), new OrderState(rows.GetInt64(2), OrderDigest.ParseHash(rows.GetString(3))), fields)));
         }
 
         return found.ToLookup(row => row.OrderId, row => row.Row, StringComparer.Ordinal);
@@ -135,13 +161,15 @@ internal sealed class WarehouseReader : IAsyncDisposable
         IReadOnlyCollection<string> orderIds, DateTimeOffset at, CancellationToken cancellationToken)
     {
         var shown = new Dictionary<string, Change>(StringComparer.Ordinal);
-        await using var query = _database.CreateCommand("""
+        await using var query = Command(
+            $"""
             SELECT order_id, version, sequence_number, trace_parent, merchant_id, customer_id, status, currency, total_amount,
-                   (extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, document::text
+                   to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+                   {_sql.Document}
             FROM orders
-            WHERE NOT is_deleted AND order_id = ANY ($1)
-            """);
-        query.Parameters.Add(new() { Value = orderIds.ToArray() });
+            WHERE NOT is_deleted AND order_id IN ({Placeholders(orderIds.Count)})
+            """,
+            orderIds);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
@@ -171,7 +199,7 @@ internal sealed class WarehouseReader : IAsyncDisposable
 
         DateTimeOffset? Time(int column) => rows.IsDBNull(column)
             ? null
-            : DateTimeOffset.UnixEpoch.AddTicks(rows.GetInt64(column) * TimeSpan.TicksPerMicrosecond);
+            : DateTimeOffset.ParseExact(rows.GetString(column), TimeFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
     }
 
     /// <summary>The greatest sequence number that the warehouse knows of each of these orders, in whatever table.</summary>
@@ -179,18 +207,19 @@ internal sealed class WarehouseReader : IAsyncDisposable
         IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
     {
         var last = new Dictionary<string, SequenceNumber>(StringComparer.Ordinal);
-        await using var query = _database.CreateCommand("""
+        await using var query = Command(
+            $"""
             SELECT order_id, max(sequence_number)
             FROM (
-                SELECT order_id, sequence_number FROM order_changes WHERE order_id = ANY ($1)
+                SELECT order_id, sequence_number FROM order_changes WHERE order_id IN ({Placeholders(orderIds.Count)})
                 UNION ALL
-                SELECT order_id, sequence_number FROM orders WHERE order_id = ANY ($1)
+                SELECT order_id, sequence_number FROM orders WHERE order_id IN ({Placeholders(orderIds.Count)})
                 UNION ALL
-                SELECT order_id, last_removal FROM orders WHERE order_id = ANY ($1) AND last_removal IS NOT NULL
+                SELECT order_id, last_removal FROM orders WHERE order_id IN ({Placeholders(orderIds.Count)}) AND last_removal IS NOT NULL
             ) known
             GROUP BY order_id
-            """);
-        query.Parameters.Add(new() { Value = orderIds.ToArray(), NpgsqlDbType = NpgsqlDbType.Array | NpgsqlDbType.Text });
+            """,
+            orderIds);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {

@@ -223,7 +223,8 @@ public sealed class PipelineFixture : IAsyncLifetime
 
     /// <summary>
     /// Waits until the pipeline has caught up: the table and the warehouse hold the same orders, versions and
-    /// documents, and the history has this many changes (an order that came and went is in neither).
+    /// documents, and the history has this many changes (an order that came and went is in neither). Then the operator's
+    /// own comparison must say so, too: the two share no code.
     /// </summary>
     public async Task AwaitEqualAsync(long changes, CancellationToken cancellationToken)
     {
@@ -247,6 +248,7 @@ public sealed class PipelineFixture : IAsyncLifetime
                 + string.Join('\n', Processes.Select(process => $"--- {process.Key} wrote last:\n{process.Value.Log}")),
             cancellationToken);
         Assert.Equal(changes, loaded);
+        await OpsAsync(["reconcile", "--deadline", "10s"], cancellationToken);
     }
 
     /// <summary>How many changes the warehouse's history has.</summary>
@@ -286,13 +288,18 @@ public sealed class PipelineFixture : IAsyncLifetime
     }
 
     /// <summary>One text over every row that queries can see, to tell whether anything changed.</summary>
-    public Task<string> DigestOfWarehouseAsync(CancellationToken cancellationToken, string except = "") => ScalarAsync<string>(
-        """
-        select md5(coalesce((select string_agg(md5(row(order_id, version, sequence_number, is_deleted, document)::text), '' order by order_id) from orders where order_id <> $1), ''))
-            || md5(coalesce((select string_agg(md5(row(order_id, version, sequence_number, operation, document)::text), '' order by order_id, version, sequence_number) from order_changes where order_id <> $1), ''))
-        """,
-        cancellationToken,
-        except);
+    /// <param name="cancellationToken">Ends the query.</param>
+    /// <param name="except">A pattern of LIKE: orders that are left out.</param>
+    /// <param name="database">Another warehouse.</param>
+    public async Task<string> DigestOfWarehouseAsync(CancellationToken cancellationToken, string except = "", NpgsqlDataSource? database = null)
+    {
+        await using var command = (database ?? Warehouse).CreateCommand("""
+            select md5(coalesce((select string_agg(md5(row(order_id, version, sequence_number, is_deleted, document)::text), '' order by order_id) from orders where order_id not like $1), ''))
+                || md5(coalesce((select string_agg(md5(row(order_id, version, sequence_number, operation, document)::text), '' order by order_id, version, sequence_number) from order_changes where order_id not like $1), ''))
+            """);
+        command.Parameters.Add(new NpgsqlParameter { Value = except });
+        return (string)(await command.ExecuteScalarAsync(cancellationToken))!;
+    }
 
     public async Task<List<string>> ChangesInWarehouseAsync(CancellationToken cancellationToken)
     {
@@ -334,6 +341,14 @@ public sealed class PipelineFixture : IAsyncLifetime
         }
 
         return folder;
+    }
+
+    /// <summary>A new database on the warehouse's server, without a schema: its connection string.</summary>
+    public async Task<string> CreateDatabaseAsync(string name, CancellationToken cancellationToken)
+    {
+        await using var create = Warehouse.CreateCommand($"create database {name} template template0");
+        await create.ExecuteNonQueryAsync(cancellationToken);
+        return new NpgsqlConnectionStringBuilder(_servers!.WarehouseConnectionString) { Database = name }.ConnectionString;
     }
 
     public void ForgetCheckpoints() => Directory.Delete(StateDirectory, recursive: true);

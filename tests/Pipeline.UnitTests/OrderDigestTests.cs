@@ -19,7 +19,7 @@ public class OrderDigestTests
         // By hand: printf with this text, and md5sum.
         var document = Md5("""{"order_id":"o-1","version":5}""");
         Assert.Equal(
-            Md5($"3:o-11:54:00-a8:merçado0:8:approved3:BRL5:10.502:-116:179550720512300032:{document}"),
+            Md5($"3:o-11:54:00-a8:merçado0:8:approved3:BRL5:10.5026:1969-12-31 23:59:59.99999926:2026-11-24 08:00:05.12300032:{document}"),
             OrderDigest.HashText(OrderDigest.HashOf(Order)));
         Assert.Equal("ab8e", OrderDigest.BucketName(OrderDigest.BucketOf("o-1")));
     }
