@@ -29,10 +29,14 @@ internal sealed partial record Platform
     /// <summary>How long the question for a Docker engine may take: it answers at once or it is not there.</summary>
     private static readonly TimeSpan DockerDeadline = TimeSpan.FromSeconds(3);
 
+    /// <summary>Where builds and local runs leave what they make.</summary>
+    public static string ArtifactsOf(IDistributedApplicationBuilder builder) =>
+        Path.GetFullPath(Path.Combine(builder.AppHostDirectory, "..", "artifacts"));
+
     /// <exception cref="DistributedApplicationException">The chosen platform does not work here; the message says why.</exception>
     public static Platform Add(IDistributedApplicationBuilder builder, AppHostOptions options)
     {
-        var artifacts = Path.GetFullPath(Path.Combine(builder.AppHostDirectory, "..", "artifacts"));
+        var artifacts = ArtifactsOf(builder);
         var template = Path.Combine(artifacts, "cdk.out", $"{Names.Stack}.template.json");
         if (!File.Exists(template))
         {

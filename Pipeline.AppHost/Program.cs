@@ -28,12 +28,21 @@ try
         .On(platform)
         .WaitFor(emulator);
 
+    // Who issues the tokens that the API asks for: here it is this machine itself.
+    var issuer = LocalIssuer.In(Platform.ArtifactsOf(builder));
+
     // The emulator creates the local slice, so the table is there when it is healthy.
-    builder.AddProject("orders-api", "../Pipeline.OrdersApi/Pipeline.OrdersApi.csproj")
+    var api = builder.AddProject("orders-api", "../Pipeline.OrdersApi/Pipeline.OrdersApi.csproj")
+        // For its documentation page, and cursors that it signs with a key of its own.
+        .WithEnvironment("ASPNETCORE_ENVIRONMENT", "Development")
         .WithHttpEndpoint(port: builder.Port("orders-api", LocalSettings.OrdersApiPort), isProxied: false)
         .WithHttpHealthCheck("/health")
         .On(platform)
         .WaitFor(emulator);
+    foreach (var (name, value) in issuer.ApiSettings)
+    {
+        api.WithEnvironment(name, value);
+    }
 
     builder.AddProject("loader", "../Pipeline.Loader/Pipeline.Loader.csproj")
         .WithHttpEndpoint(port: builder.Port("loader", LocalSettings.LoaderPort), isProxied: false)
@@ -43,6 +52,8 @@ try
         .WaitFor(emulator)
         .WaitFor(platform.WarehouseServer);
 
+    Console.WriteLine($"A token for the Orders API, for the merchant m-1 and 12 hours (another: dotnet run --project Pipeline.Ops -- token --help):");
+    Console.WriteLine($"TOKEN={issuer.Token("m-1", TimeSpan.FromHours(12), LocalIssuer.AllScopes)}");
     builder.Build().Run();
     return 0;
 }

@@ -4,6 +4,7 @@ using Amazon.CDK.AWS.Apigatewayv2;
 using Amazon.CDK.AWS.DynamoDB;
 using Amazon.CDK.AWS.Lambda;
 using Amazon.CDK.AWS.Logs;
+using Amazon.CDK.AWS.SecretsManager;
 using Constructs;
 
 namespace Pipeline.Cdk;
@@ -18,7 +19,7 @@ public sealed record OrdersApiProps
     public required RetentionDays LogRetention { get; init; }
     public required int RequestsPerSecond { get; init; }
 
-    /// <summary>Who issues the tokens that callers show; null: callers sign with AWS credentials instead.</summary>
+    /// <summary>Who issues the tokens that callers show; null: nobody, and nobody gets in.</summary>
     public required JwtIssuer? Issuer { get; init; }
 }
 
@@ -58,6 +59,13 @@ public sealed class OrdersApi : Construct
             DeletionProtection = props.Keep,
             RemovalPolicy = props.Keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
         });
+        var cursorKey = new Secret(this, "CursorKey", new SecretProps
+        {
+            SecretName = "order-pipeline/page-cursors",
+            Description = "What the Orders API signs page cursors with.",
+            // 64 letters and digits are 48 bytes of Base64.
+            GenerateSecretString = new SecretStringGenerator { PasswordLength = 64, ExcludePunctuation = true },
+        });
         Function = new PipelineFunction(this, "Run", new PipelineFunctionProps
         {
             Name = FunctionName,
@@ -70,10 +78,12 @@ public sealed class OrdersApi : Construct
             LogRetention = props.LogRetention,
             // AWS's own layer with the adapter, version 0.9.1; the account is theirs.
             Layer = LayerVersion.FromLayerVersionArn(this, "WebAdapter", $"arn:aws:lambda:{Aws.REGION}:753240598075:layer:LambdaAdapterLayerArm64:25"),
-            Environment = new Dictionary<string, string>
+            Environment = new Dictionary<string, string>(Tokens(props.Issuer))
             {
                 [Names.Settings.TableName] = props.Orders.TableName,
                 [Names.Settings.IdempotencyTableName] = Idempotency.TableName,
+                // CloudFormation puts it in when it deploys. Whoever knew it could forge a place in a list of their own.
+                [Names.Settings.CursorKey] = cursorKey.SecretValue.UnsafeUnwrap(),
                 ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{Port}",
                 ["AWS_LAMBDA_EXEC_WRAPPER"] = "/opt/bootstrap",
                 ["AWS_LWA_PORT"] = $"{Port}",
@@ -82,11 +92,13 @@ public sealed class OrdersApi : Construct
             Rights =
             [
                 PipelineFunction.Allow(
-                    ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
+                    ["dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
                     props.Orders.TableArn),
                 // Within a transaction, too, a put asks for the right to put.
-                PipelineFunction.Allow(["dynamodb:PutItem"], Idempotency.TableArn),
-                PipelineFunction.Allow(["dynamodb:Query"], $"{props.Orders.TableArn}/index/{Names.CustomerIndex}"),
+                PipelineFunction.Allow(["dynamodb:PutItem", "dynamodb:UpdateItem"], Idempotency.TableArn),
+                PipelineFunction.Allow(
+                    ["dynamodb:Query"],
+                    $"{props.Orders.TableArn}/index/{Names.CustomerIndex}", $"{props.Orders.TableArn}/index/{Names.StatusIndex}"),
             ],
         }).Function;
 
@@ -159,4 +171,14 @@ public sealed class OrdersApi : Construct
             SourceArn = $"arn:{Aws.PARTITION}:execute-api:{Aws.REGION}:{Aws.ACCOUNT_ID}:{Api.Ref}/*",
         });
     }
+
+    /// <summary>
+    /// The program holds every token against its issuer's keys itself, behind the gateway that has done so, too. Without an
+    /// issuer there is nobody whom it believes, and it does not start.
+    /// </summary>
+    private static Dictionary<string, string> Tokens(JwtIssuer? issuer) => issuer is null ? [] : new()
+    {
+        ["Authentication__Schemes__Bearer__Authority"] = issuer.Url,
+        ["Authentication__Schemes__Bearer__ValidAudiences__0"] = issuer.Audience,
+    };
 }

@@ -25,15 +25,20 @@ public sealed class OrdersTable : Construct
             DeletionProtection = keep,
             RemovalPolicy = keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
         });
-        Table.AddGlobalSecondaryIndex(new GlobalSecondaryIndexProps
-        {
-            IndexName = Names.CustomerIndex,
-            PartitionKey = StringAttribute("customer_id"),
-            SortKey = StringAttribute("created_at"),
-            // A customer's orders are listed whole, without a read per order.
-            ProjectionType = ProjectionType.ALL,
-        });
+        AddIndex(Names.CustomerIndex, Names.CustomerKey);
+        AddIndex(Names.StatusIndex, Names.StatusKey);
     }
+
+    /// <summary>
+    /// Keys only: a list reads its orders from the table, and a write that changes no key costs the index nothing.
+    /// </summary>
+    private void AddIndex(string name, string partitionKey) => Table.AddGlobalSecondaryIndex(new GlobalSecondaryIndexProps
+    {
+        IndexName = name,
+        PartitionKey = StringAttribute(partitionKey),
+        SortKey = StringAttribute("created_at"),
+        ProjectionType = ProjectionType.KEYS_ONLY,
+    });
 
     private static Attribute StringAttribute(string name) => new() { Name = name, Type = AttributeType.STRING };
 }

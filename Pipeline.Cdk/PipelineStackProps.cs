@@ -38,7 +38,10 @@ public sealed partial record PipelineStackProps
     /// <summary>What the Orders API takes before it answers 429; for two seconds' worth of requests it takes more.</summary>
     public int ApiRequestsPerSecond { get; init; } = 200;
 
-    /// <summary>Whose tokens the Orders API takes; null: callers sign with AWS credentials.</summary>
+    /// <summary>
+    /// Whose tokens the Orders API takes. Null: nobody's, as in the template for local platforms, where the API does not
+    /// stand behind a gateway; it cannot be deployed like that.
+    /// </summary>
     public JwtIssuer? Issuer { get; init; }
 
     public string WarehouseNodeType { get; init; } = "ra3.large";
@@ -56,9 +59,15 @@ public sealed partial record PipelineStackProps
     {
         var defaults = new PipelineStackProps();
         var settings = new Settings(name => Convert.ToString(node.TryGetContext(name), CultureInfo.InvariantCulture));
+        var published = settings.Text("published");
+        if (published is not null && settings.Text("jwtIssuer") is null)
+        {
+            throw Settings.Refused("jwtIssuer", "", "given for a deployment: the Orders API takes the tokens of an issuer, and nothing else");
+        }
+
         return new PipelineStackProps
         {
-            PublishedFunctions = settings.Text("published"),
+            PublishedFunctions = published,
             Environment = settings.OneOf("environment", defaults.Environment),
             ProcessConcurrency = settings.Number("processConcurrency", defaults.ProcessConcurrency, 1, 1000),
             ApiRequestsPerSecond = settings.Number("apiRequestsPerSecond", defaults.ApiRequestsPerSecond, 1, 10_000),

@@ -7,7 +7,15 @@ namespace Pipeline.Core;
 public static class Names
 {
     public const string Table = "OrdersTable";
+
+    /// <summary>
+    /// The orders of a merchant's customer, and those with a status, each newest first. Their partition keys are
+    /// attributes that the API adds to an order, <c>{merchant}#{customer}</c> and <c>{merchant}#{status}</c>.
+    /// </summary>
     public const string CustomerIndex = "by_customer";
+    public const string StatusIndex = "by_status";
+    public const string CustomerKey = "customer_key";
+    public const string StatusKey = "status_key";
 
     /// <summary>Which requests with an Idempotency-Key were answered with what; without a stream, so they are no orders.</summary>
     public const string IdempotencyTable = "OrdersIdempotencyTable";
@@ -39,6 +47,8 @@ public static class Names
     {
         public const string TableName = "Pipeline__TableName";
         public const string IdempotencyTableName = "Pipeline__IdempotencyTableName";
+        public const string CursorKey = "Pipeline__CursorKey";
+        public const string RequestsPerSecond = "Pipeline__RequestsPerSecond";
         public const string BucketName = "Pipeline__BucketName";
         public const string WarehouseSecretArn = "Pipeline__WarehouseSecretArn";
         public const string WarehouseCopyRoleArn = "Pipeline__WarehouseCopyRoleArn";

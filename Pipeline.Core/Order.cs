@@ -13,7 +13,7 @@ public sealed record Order
     public required string OrderId { get; init; }
     public required string MerchantId { get; init; }
 
-    /// <summary>Repeats <c>customer.customer_id</c> at the top level, where the index <see cref="Names.CustomerIndex"/> needs it.</summary>
+    /// <summary>Repeats <c>customer.customer_id</c> at the top level, where queries find it.</summary>
     public required string CustomerId { get; init; }
     public required Customer Customer { get; init; }
     public required OrderStatus Status { get; init; }

@@ -17,17 +17,28 @@ internal static class LocalDefaults
     /// The local warehouse's password was generated when its data directory was made, beside this program's own
     /// output under <c>artifacts/</c>; null when no AppHost has run here yet.
     /// </summary>
-    public static string? Warehouse()
+    public static string? Warehouse() =>
+        Artifacts() is { } artifacts && Path.Combine(artifacts, LocalSettings.DataFolder, LocalSettings.WarehouseFolder) is var data && Directory.Exists(data)
+            ? PostgresServer.ConnectionString(LocalSettings.WarehousePort, data, LocalSettings.WarehouseDatabase)
+            : null;
+
+    /// <summary>
+    /// Who issues tokens for the local Orders API: the key comes from the AppHost through the environment, or lies where the
+    /// AppHost left it; null when none has run here yet.
+    /// </summary>
+    public static LocalIssuer? Issuer() =>
+        Options.Setting(LocalIssuer.KeySetting) is { } key ? new LocalIssuer(Convert.FromBase64String(key))
+        : Artifacts() is { } artifacts ? LocalIssuer.Find(artifacts)
+        : null;
+
+    private static string? Artifacts()
     {
-        for (var directory = new DirectoryInfo(AppContext.BaseDirectory); directory is not null; directory = directory.Parent)
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (directory is not null && directory.Name != "artifacts")
         {
-            var data = Path.Combine(directory.FullName, LocalSettings.DataFolder, LocalSettings.WarehouseFolder);
-            if (directory.Name == "artifacts" && Directory.Exists(data))
-            {
-                return PostgresServer.ConnectionString(LocalSettings.WarehousePort, data, LocalSettings.WarehouseDatabase);
-            }
+            directory = directory.Parent;
         }
 
-        return null;
+        return directory?.FullName;
     }
 }

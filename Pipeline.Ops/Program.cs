@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pipeline.Ops;
 using Pipeline.Ops.Backfill;
 using Pipeline.Ops.Quarantine;
 using Pipeline.Ops.Reconcile;
@@ -10,6 +11,7 @@ using Pipeline.Ops.Status;
 var root = new RootCommand("Operate the order pipeline.")
 {
     SeedCommand.Create(),
+    TokenCommand.Create(),
     StatusCommand.Create(),
     SqlCommand.Create(),
     QuarantineCommand.Create(),

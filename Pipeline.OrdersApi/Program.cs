@@ -1,5 +1,6 @@
 using Amazon.DynamoDBv2;
 using Pipeline.OrdersApi.Orders;
+using Scalar.AspNetCore;
 
 // appsettings.json lies beside the program, from wherever it is started.
 var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
@@ -10,8 +11,11 @@ builder.AddServiceDefaults();
 // The table behind the orders: its name from the settings, the client, the health check.
 builder.AddOrdersTable();
 
+// Who may do what: a bearer token names scopes and one merchant.
+builder.AddAccess();
+
 // Every error is application/problem+json (RFC 9457), whoever finds it: a handler, the router or a failing table.
-builder.Services.AddProblemDetails();
+builder.Services.AddProblemDetails(options => options.CustomizeProblemDetails = Problems.Complete);
 builder.Services.AddExceptionHandler<TableUnavailableHandler>();
 
 builder.Services.ConfigureHttpJsonOptions(options => OrderItems.UseOrderJson(options.SerializerOptions));
@@ -25,16 +29,26 @@ builder.WebHost.ConfigureKestrel(kestrel =>
 
 var app = builder.Build();
 
+app.UseResponseHeaders();
 app.UseExceptionHandler(new ExceptionHandlerOptions
 {
     // What the server itself refuses (a body that ends early, say) keeps the status that it chose.
     StatusCodeSelector = error => error is BadHttpRequestException refused ? refused.StatusCode : StatusCodes.Status500InternalServerError,
 });
 app.UseStatusCodePages();
+app.UseAuthentication();
+app.UseAuthorization();
 
 app.MapDefaultEndpoints();
-app.MapOpenApi();
 app.MapOrders();
+
+// The description asks for a token like everything else, but on a developer's machine, where the page shows it.
+var openApi = app.MapOpenApi();
+if (app.Environment.IsDevelopment())
+{
+    openApi.AllowAnonymous();
+    app.MapScalarApiReference(ResponseHeaders.DocsPath, OrdersOpenApi.ShowPage).AllowAnonymous();
+}
 
 // A setting that is missing for the client stops the start, not the first request.
 _ = app.Services.GetRequiredService<IAmazonDynamoDB>();

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Http.Json;
 using System.Text.Json;
 using Pipeline.Core;
@@ -31,14 +32,17 @@ internal readonly record struct SentOrder(Sent Outcome, string? Why = null);
 internal sealed class ApiUnreachableException(string message, Exception? inner) : Exception(message, inner);
 
 /// <summary>
-/// Sends an order's plan, one request after the other. A request whose answer is lost is sent again, and what then
-/// looks like a conflict is looked at: the order's trace_parent says which request wrote it, and all requests of one
-/// <see cref="SendAsync"/> share a trace id that nobody else has. So the accepted writes are counted exactly.
+/// Sends an order's plan, one request after the other. A request whose answer is lost is sent again: a creation with its
+/// Idempotency-Key, and a change whose If-Match is then refused is looked at: the order's trace_parent says which
+/// request wrote it, and all requests of one <see cref="SendAsync"/> share a trace id that nobody else has. So the
+/// accepted writes are counted exactly.
 /// </summary>
-internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimeProvider time)
+internal sealed class OrderSender(HttpClient http, ApiTokens tokens, SeedCounters counters, TimeProvider time)
 {
     /// <summary>How long the API may be away, restarting say, before the run is given up.</summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(60);
+
+    private ApiTokens Tokens { get; } = tokens;
 
     // An answer takes milliseconds; the API itself gives up on the table after 9 s.
     private static readonly TimeSpan AttemptTimeout = TimeSpan.FromSeconds(15);
@@ -55,36 +59,38 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
         activity.Start();
 
         var path = $"/orders/{plan.Order.OrderId}";
-        var created = await RequestAsync(HttpMethod.Post, "/orders", null, () => JsonContent.Create(plan.Order, SeedJsonContext.Default.NewOrder), cancellationToken);
+        var send = new Requests(this, plan.Order.MerchantId, $"{activity.TraceId}");
+        var created = await send.PostAsync(() => JsonContent.Create(plan.Order, SeedJsonContext.Default.NewOrder), cancellationToken);
         var existed = false;
         OrderStatus status;
         string etag;
         switch (created.Status)
         {
             case HttpStatusCode.Created:
-                counters.Accepted(Write.Create);
-                (status, etag) = (OrderStatus.Created, created.ETag!);
-                break;
-            case HttpStatusCode.Conflict:
-                var found = await ReadAsync(path, cancellationToken);
-                if (found is not { Order: { } order })
-                {
-                    return new(Sent.Failed, "it was there and then it was not");
-                }
-
-                if (order.Version == 1 && IsOurs(order, activity))
+                if (created.IsReplay)
                 {
                     counters.AcceptedUnheard(Write.Create);
                 }
-                else if (IsSame(order, plan.Order))
-                {
-                    existed = true;
-                }
                 else
+                {
+                    counters.Accepted(Write.Create);
+                }
+
+                (status, etag) = (OrderStatus.Created, created.ETag!);
+                break;
+            case HttpStatusCode.Conflict:
+                var found = await send.ReadAsync(path, cancellationToken);
+                if (found is not { Order: { } order })
+                {
+                    return new(Sent.Failed, "another merchant has its order_id, or it was removed meanwhile");
+                }
+
+                if (!IsSame(order, plan.Order))
                 {
                     return new(Sent.Failed, "another order has its order_id");
                 }
 
+                existed = true;
                 (status, etag) = (order.Status, found.ETag!);
                 break;
             default:
@@ -99,7 +105,7 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
 
         foreach (var target in plan.Statuses.Skip(next))
         {
-            var changed = await RequestAsync(
+            var changed = await send.ChangeAsync(
                 HttpMethod.Put, path + "/status", etag, () => JsonContent.Create(new StatusChange(target), SeedJsonContext.Default.StatusChange), cancellationToken);
             if (changed.Status == HttpStatusCode.OK)
             {
@@ -113,7 +119,7 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
                 return Unexpected(changed);
             }
 
-            var found = await ReadAsync(path, cancellationToken);
+            var found = await send.ReadAsync(path, cancellationToken);
             if (found.Order is not { } order || order.Status != target || !IsOurs(order, activity))
             {
                 return new(Sent.Failed, "somebody else changed it meanwhile");
@@ -125,7 +131,7 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
 
         if (plan.Remove)
         {
-            var removed = await RequestAsync(HttpMethod.Delete, path, etag, () => null, cancellationToken);
+            var removed = await send.ChangeAsync(HttpMethod.Delete, path, etag, () => null, cancellationToken);
             switch (removed.Status)
             {
                 case HttpStatusCode.NoContent:
@@ -150,16 +156,8 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
         return new(nothingToDo ? Sent.CompleteBefore : Sent.Complete);
     }
 
-    private async Task<Answer> ReadAsync(string path, CancellationToken cancellationToken)
-    {
-        var answer = await RequestAsync(HttpMethod.Get, path, null, () => null, cancellationToken);
-        return answer.Status is HttpStatusCode.OK or HttpStatusCode.NotFound
-            ? answer
-            : throw new ApiUnreachableException($"GET {path} answers {(int)answer.Status}.", null);
-    }
-
-    /// <summary>One request, sent again while the API is away or says that its table is.</summary>
-    private async Task<Answer> RequestAsync(HttpMethod method, string path, string? ifMatch, Func<HttpContent?> content, CancellationToken cancellationToken)
+    /// <summary>One request, sent again while the API is away, or asks to come again.</summary>
+    private async Task<Answer> RequestAsync(Func<HttpRequestMessage> create, CancellationToken cancellationToken)
     {
         var began = time.GetTimestamp();
         for (var pause = FirstPause; ; pause = pause * 2 < LongestPause ? pause * 2 : LongestPause)
@@ -171,17 +169,20 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
             using var timeout = new CancellationTokenSource(AttemptTimeout, time);
             try
             {
-                using var request = new HttpRequestMessage(method, path) { Content = content() };
-                if (ifMatch is not null)
-                {
-                    request.Headers.TryAddWithoutValidation("If-Match", ifMatch);
-                }
-
+                using var request = create();
                 using var response = await http.SendAsync(request, timeout.Token);
                 var body = await response.Content.ReadAsByteArrayAsync(timeout.Token);
-                if (response.StatusCode is not (HttpStatusCode.ServiceUnavailable or HttpStatusCode.BadGateway or HttpStatusCode.GatewayTimeout))
+                if (response.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden)
                 {
-                    return new Answer(response.StatusCode, response.Headers.ETag?.ToString(), body);
+                    throw new ApiUnreachableException($"The API at {http.BaseAddress} answers {(int)response.StatusCode}: the token is not good for it.", null);
+                }
+
+                // A conflict that is over in a moment says when to come again.
+                var isOver = response.StatusCode is not (HttpStatusCode.ServiceUnavailable or HttpStatusCode.BadGateway or HttpStatusCode.GatewayTimeout or HttpStatusCode.TooManyRequests)
+                    && !(response.StatusCode == HttpStatusCode.Conflict && response.Headers.RetryAfter is not null);
+                if (isOver)
+                {
+                    return new Answer(response.StatusCode, response.Headers.ETag?.ToString(), body, response.Headers.Contains("Idempotent-Replayed"));
                 }
 
                 trouble = $"it answers {(int)response.StatusCode}";
@@ -219,7 +220,43 @@ internal sealed class OrderSender(HttpClient http, SeedCounters counters, TimePr
         answer.Status is HttpStatusCode.BadRequest or HttpStatusCode.Conflict or HttpStatusCode.RequestEntityTooLarge ? Sent.Refused : Sent.Failed,
         answer.ProblemText());
 
-    private sealed record Answer(HttpStatusCode Status, string? ETag, byte[] Body)
+    /// <summary>The requests of one order, in its merchant's name.</summary>
+    private readonly struct Requests(OrderSender sender, string merchant, string key)
+    {
+        public Task<Answer> PostAsync(Func<HttpContent?> content, CancellationToken cancellationToken) =>
+            SendAsync(HttpMethod.Post, "/orders", ("Idempotency-Key", key), content, cancellationToken);
+
+        public Task<Answer> ChangeAsync(HttpMethod method, string path, string etag, Func<HttpContent?> content, CancellationToken cancellationToken) =>
+            SendAsync(method, path, ("If-Match", etag), content, cancellationToken);
+
+        public async Task<Answer> ReadAsync(string path, CancellationToken cancellationToken)
+        {
+            var answer = await SendAsync(HttpMethod.Get, path, null, () => null, cancellationToken);
+            return answer.Status is HttpStatusCode.OK or HttpStatusCode.NotFound
+                ? answer
+                : throw new ApiUnreachableException($"GET {path} answers {(int)answer.Status}.", null);
+        }
+
+        private Task<Answer> SendAsync(HttpMethod method, string path, (string Name, string Value)? header, Func<HttpContent?> content, CancellationToken cancellationToken)
+        {
+            var (from, tokens) = (merchant, sender.Tokens);
+            return sender.RequestAsync(
+                () =>
+                {
+                    var request = new HttpRequestMessage(method, path) { Content = content() };
+                    request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", tokens.Of(from));
+                    if (header is { } given)
+                    {
+                        request.Headers.TryAddWithoutValidation(given.Name, given.Value);
+                    }
+
+                    return request;
+                },
+                cancellationToken);
+        }
+    }
+
+    private sealed record Answer(HttpStatusCode Status, string? ETag, byte[] Body, bool IsReplay)
     {
         public Order? Order => Status == HttpStatusCode.OK ? JsonSerializer.Deserialize(Body, OrderJsonContext.Default.Order) : null;
 

@@ -29,6 +29,7 @@ internal static class SeedCommand
         };
         var limit = new Option<int?>("--limit") { Description = "Send only the first N orders.", HelpName = "N" };
         var api = Options.Address("--api", "The Orders API.", LocalDefaults.OrdersApi);
+        var token = ApiTokens.Option();
         var concurrency = new Option<int>("--concurrency")
         {
             Description = "How many orders are sent at the same time (1 to 256). One order's requests always go one after the other.",
@@ -44,10 +45,10 @@ internal static class SeedCommand
         var command = new Command(
             "seed",
             "Send orders through the Orders API: create, then each status change. A repeated or interrupted run goes on where each order "
-            + "stands (orders that --generate removes are made and removed anew). Exit code 0 when every planned order came to its end, "
+            + "stands (orders that --generate removes are made and removed anew). With a token that was given, all orders are its merchant's. Exit code 0 when every planned order came to its end, "
             + "1 when one was refused, failed, or was not finished.")
         {
-            olist, generate, seed, limit, api, concurrency, json,
+            olist, generate, seed, limit, api, token, concurrency, json,
         };
         command.Validators.Add(result =>
         {
@@ -62,13 +63,15 @@ internal static class SeedCommand
             var asJson = parsed.GetValue(json);
             var console = Terminal.Create(asJson);
             SeedPlan plan;
+            ApiTokens tokens;
             try
             {
+                tokens = ApiTokens.From(parsed.GetValue(token));
                 plan = parsed.GetValue(olist) is { } directory
                     ? OlistPlan.Of(OlistFiles.Read(directory.FullName))
                     : new SeedPlan([.. GeneratedPlan.Of(parsed.GetValue(generate)!.Value, parsed.GetValue(seed))], []);
             }
-            catch (SeedInputException error)
+            catch (Exception error) when (error is SeedInputException or OperatorException)
             {
                 console.MarkupLineInterpolated($"[red]{error.Message}[/]");
                 return 1;
@@ -81,7 +84,12 @@ internal static class SeedCommand
                 plan = new SeedPlan(orders, [.. plan.Findings.Where(finding => ids.Contains(finding.OrderId))]);
             }
 
-            var report = await RunAsync(plan, parsed.GetValue(api)!, parsed.GetValue(concurrency), console, cancellationToken);
+            if (tokens.Merchant is { } merchant)
+            {
+                plan = plan with { Orders = [.. plan.Orders.Select(order => order with { Order = order.Order with { MerchantId = merchant } })] };
+            }
+
+            var report = await RunAsync(plan, tokens, parsed.GetValue(api)!, parsed.GetValue(concurrency), console, cancellationToken);
             Print(report, console);
             if (asJson)
             {
@@ -93,13 +101,13 @@ internal static class SeedCommand
         return command;
     }
 
-    private static async Task<SeedReport> RunAsync(SeedPlan plan, Uri api, int concurrency, IAnsiConsole console, CancellationToken cancellationToken)
+    private static async Task<SeedReport> RunAsync(SeedPlan plan, ApiTokens tokens, Uri api, int concurrency, IAnsiConsole console, CancellationToken cancellationToken)
     {
         // Each attempt has its own deadline (OrderSender); the pool is as wide as the orders in flight.
         using var handler = new SocketsHttpHandler { MaxConnectionsPerServer = concurrency, PooledConnectionLifetime = TimeSpan.FromMinutes(5) };
         using var http = new HttpClient(handler) { BaseAddress = api, Timeout = Timeout.InfiniteTimeSpan };
         var counters = new SeedCounters();
-        var run = SeedRun.RunAsync(plan, http, counters, concurrency, TimeProvider.System, cancellationToken);
+        var run = SeedRun.RunAsync(plan, http, tokens, counters, concurrency, TimeProvider.System, cancellationToken);
         var watch = Stopwatch.StartNew();
         return await Terminal.WatchAsync(console, run, () => counters.OrdersDone, () => plan.Orders.Count, Progress);
 

@@ -60,9 +60,9 @@ internal sealed partial class SeedReportJsonContext : JsonSerializerContext;
 internal static class SeedRun
 {
     public static async Task<SeedReport> RunAsync(
-        SeedPlan plan, HttpClient http, SeedCounters counters, int concurrency, TimeProvider time, CancellationToken cancellationToken, TimeSpan? patience = null)
+        SeedPlan plan, HttpClient http, ApiTokens tokens, SeedCounters counters, int concurrency, TimeProvider time, CancellationToken cancellationToken, TimeSpan? patience = null)
     {
-        var sender = patience is { } given ? new OrderSender(http, counters, time) { Patience = given } : new OrderSender(http, counters, time);
+        var sender = patience is { } given ? new OrderSender(http, tokens, counters, time) { Patience = given } : new OrderSender(http, tokens, counters, time);
         var results = new ConcurrentBag<(SentOrder Sent, string OrderId)>();
         string? givenUp = null;
         var watch = Stopwatch.StartNew();

@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Http.HttpResults;
 
@@ -15,7 +16,8 @@ namespace Pipeline.OrdersApi.Orders;
 internal readonly record struct IdempotencyKey(string Merchant, string Text, int Part = 0)
 {
     public const string Header = "Idempotency-Key";
-    public const int MaxLength = 255;
+
+    private static readonly Regex Form = OrderSchemas.PatternOf(OrderSchemas.IdempotencyKey);
 
     // A merchant's id has no #, so the first one of the text ends it.
     private string Partition => $"{Merchant}#{Text}";
@@ -25,9 +27,9 @@ internal readonly record struct IdempotencyKey(string Merchant, string Text, int
     {
         var header = request.Headers[Header];
         text = header.Count == 0 ? null : header[0];
-        problem = text is null || (header.Count == 1 && text.Length is > 0 and <= MaxLength && text.All(c => c is >= ' ' and <= '~'))
+        problem = text is null || (header.Count == 1 && text.Length <= OrderSchemas.IdempotencyKey.MaxLength && Form.IsMatch(text))
             ? null
-            : Problems.Invalid(new InvalidInput($"must be given once, with 1 to {MaxLength} printable characters of ASCII", Header: Header));
+            : Problems.Invalid(new InvalidInput($"must be given once, as {OrderSchemas.IdempotencyKey.Description}", Header: Header));
         return problem is null;
     }
 

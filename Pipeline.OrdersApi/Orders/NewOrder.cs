@@ -8,14 +8,14 @@ namespace Pipeline.OrdersApi.Orders;
 internal static class NewOrder
 {
     /// <summary>The order as it was sent: its times, its trace and, if it came without one, its id are still to be set.</summary>
-    public static Order Decode(JsonElement body)
+    public static Order Decode(JsonElement body, string merchant)
     {
         var customer = body.GetProperty("customer");
         var items = body.GetProperty("items").EnumerateArray().Select(Item).ToList();
         return new Order
         {
             OrderId = Text(body, "order_id") ?? "",
-            MerchantId = Text(body, "merchant_id")!,
+            MerchantId = Text(body, "merchant_id") ?? merchant,
             CustomerId = Text(customer, "customer_id")!,
             Customer = new Customer
             {
@@ -36,6 +36,9 @@ internal static class NewOrder
             Version = 1,
         };
     }
+
+    /// <summary>What two requests for the same order have in common, however they write it.</summary>
+    public static byte[] Canonical(Order sent) => JsonSerializer.SerializeToUtf8Bytes(sent, OrderJsonContext.Default.Order);
 
     public static Order Complete(Order sent, DateTimeOffset now, string traceParent) => sent with
     {

@@ -1,9 +1,10 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Security.Cryptography;
-using System.Text.Json;
+using System.Text;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
+using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.Extensions.Options;
 using Pipeline.Core;
 using JsonOptions = Microsoft.AspNetCore.Http.Json.JsonOptions;
@@ -64,40 +65,95 @@ internal sealed class OrderCreation(
     /// <param name="cancellationToken">Ends the wait, not the write.</param>
     public async Task<Outcome> CreateAsync(Order order, IdempotencyKey key, string fingerprint, CancellationToken cancellationToken)
     {
-        // DynamoDB would find out too (below), but only for two transactions that really meet. Whoever comes while
-        // the first request is at work is told so.
-        if (!_inProgress.TryAdd(key, true))
+        if (!TryBegin(key))
         {
-            return InProgress(order);
+            return Refused(order.OrderId, Problems.InProgress()) with { RetryAfterSeconds = 1 };
         }
 
         try
         {
-            return await CreateOnceAsync(order, key, fingerprint, cancellationToken);
+            return await CreateOnceAsync(order, key, fingerprint, time.GetUtcNow() + KeptFor, cancellationToken);
         }
         finally
         {
-            _inProgress.TryRemove(key, out _);
+            End(key);
         }
     }
 
+    /// <summary>
+    /// Runs a batch under its key until its results are final; then they are every later request's. A batch that was
+    /// cut off is run again: each of its orders has a record of its own (<see cref="CreatePartAsync"/>).
+    /// </summary>
+    /// <param name="key">The request's key.</param>
+    /// <param name="fingerprint">Of all the orders that were asked for.</param>
+    /// <param name="run">Runs it, given when its records end: its results as text, and whether they are final.</param>
+    /// <param name="cancellationToken">Ends the wait, not the writes.</param>
+    /// <returns>The results, or 422 or 409 as for a single order.</returns>
+    public async Task<(string? Results, bool IsReplay, Outcome? Refusal)> CreateBatchAsync(
+        IdempotencyKey key, string fingerprint, Func<DateTimeOffset, Task<(string Results, bool IsFinal)>> run, CancellationToken cancellationToken)
+    {
+        if (!TryBegin(key))
+        {
+            return (null, false, Refused("", Problems.InProgress()) with { RetryAfterSeconds = 1 });
+        }
+
+        try
+        {
+            var expiresAt = time.GetUtcNow() + KeptFor;
+            var begun = Record(key, fingerprint, expiresAt);
+            if (await PutAsync(begun, cancellationToken) is { } found)
+            {
+                if (found["fingerprint"].S != fingerprint)
+                {
+                    return (null, false, Refused("", Problems.KeyReused()));
+                }
+
+                if (found.TryGetValue("results", out var kept))
+                {
+                    return (kept.S, true, null);
+                }
+
+                expiresAt = DateTimeOffset.FromUnixTimeSeconds(long.Parse(found["expires_at"].N, CultureInfo.InvariantCulture));
+            }
+
+            var (results, isFinal) = await run(expiresAt);
+            return (isFinal ? await KeepAsync(key, fingerprint, expiresAt, results, cancellationToken) : results, false, null);
+        }
+        finally
+        {
+            End(key);
+        }
+    }
+
+    /// <summary>One order of a batch. The batch has the key to itself, so nobody else is at work on the part.</summary>
+    public Task<Outcome> CreatePartAsync(Order order, IdempotencyKey key, string fingerprint, DateTimeOffset expiresAt, CancellationToken cancellationToken) =>
+        CreateOnceAsync(order, key, fingerprint, expiresAt, cancellationToken);
+
     /// <summary>What two requests must have in common to be the same one. Amounts count, not the way they are written.</summary>
-    public static string Fingerprint(string operation, params IEnumerable<Order> orders)
+    public static string Fingerprint(string operation, params IEnumerable<byte[]> orders)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(JsonSerializer.SerializeToUtf8Bytes(operation));
+        hash.AppendData(Encoding.UTF8.GetBytes(operation));
         foreach (var order in orders)
         {
-            hash.AppendData(JsonSerializer.SerializeToUtf8Bytes(order, OrderJsonContext.Default.Order));
+            // JSON ends where it ends; nothing that follows can be taken for a part of it.
+            hash.AppendData(order);
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    private async Task<Outcome> CreateOnceAsync(Order order, IdempotencyKey key, string fingerprint, CancellationToken cancellationToken)
+    // DynamoDB would find out too (below), but only for two transactions that really meet. Whoever comes while the first
+    // request is at work is told so.
+    private bool TryBegin(IdempotencyKey key) => _inProgress.TryAdd(key, true);
+
+    private void End(IdempotencyKey key) => _inProgress.TryRemove(key, out _);
+
+    private async Task<Outcome> CreateOnceAsync(
+        Order order, IdempotencyKey key, string fingerprint, DateTimeOffset expiresAt, CancellationToken cancellationToken)
     {
-        var created = Outcome.Created(order, json.Value.SerializerOptions);
-        var record = Record(key, fingerprint, created);
+        var record = Record(key, fingerprint, expiresAt);
+        Outcome.Created(order, json.Value.SerializerOptions).AddTo(record.Item);
         try
         {
             // The SDK gives the transaction a token of its own, so DynamoDB takes a call that is sent again for the same one.
@@ -125,7 +181,7 @@ internal sealed class OrderCreation(
         }
         catch (TransactionCanceledException canceled) when (canceled.CancellationReasons.Any(reason => reason.Code == "TransactionConflict"))
         {
-            return InProgress(order);
+            return Refused(order.OrderId, Problems.InProgress()) with { RetryAfterSeconds = 1 };
         }
         catch (TransactionCanceledException canceled) when (Failed(canceled, 1))
         {
@@ -143,6 +199,41 @@ internal sealed class OrderCreation(
     {
         var refused = Exists(order);
         refused.AddTo(record.Item);
+        return await PutAsync(record, cancellationToken) is { } found ? Earlier(found, record, order) : refused;
+    }
+
+    /// <summary>The results that count: another process may have run the same batch, and been first.</summary>
+    private async Task<string> KeepAsync(
+        IdempotencyKey key, string fingerprint, DateTimeOffset expiresAt, string results, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await dynamo.UpdateItemAsync(new UpdateItemRequest
+            {
+                TableName = tables.Value.IdempotencyTableName,
+                Key = key.ToItem(),
+                UpdateExpression = "SET results = :results",
+                ConditionExpression = "fingerprint = :fingerprint AND expires_at = :expires_at AND attribute_not_exists(results)",
+                ExpressionAttributeValues = new()
+                {
+                    [":results"] = new(results),
+                    [":fingerprint"] = new(fingerprint),
+                    [":expires_at"] = Seconds(expiresAt),
+                },
+                ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
+            }, cancellationToken);
+            return results;
+        }
+        catch (ConditionalCheckFailedException failed)
+        {
+            // Where it is not this batch's record any more, the two days ended in between, and nothing is to be kept.
+            return failed.Item is { Count: > 0 } found && found["fingerprint"].S == fingerprint && found.TryGetValue("results", out var theirs) ? theirs.S : results;
+        }
+    }
+
+    /// <returns>Null when the record was put, else what is there.</returns>
+    private async Task<Dictionary<string, AttributeValue>?> PutAsync(Put record, CancellationToken cancellationToken)
+    {
         try
         {
             await dynamo.PutItemAsync(new PutItemRequest
@@ -153,33 +244,31 @@ internal sealed class OrderCreation(
                 ExpressionAttributeValues = record.ExpressionAttributeValues,
                 ReturnValuesOnConditionCheckFailure = record.ReturnValuesOnConditionCheckFailure,
             }, cancellationToken);
-            return refused;
+            return null;
         }
         catch (ConditionalCheckFailedException failed)
         {
-            return Earlier(failed.Item, record, order);
+            return failed.Item;
         }
     }
 
     /// <summary>What the key stands for already. If that is this very request, whose answer was lost, nothing is replayed.</summary>
     private Outcome Earlier(Dictionary<string, AttributeValue> found, Put wanted, Order order) =>
         found["fingerprint"].S != wanted.Item["fingerprint"].S
-            ? Outcome.Refused(order.OrderId, Problems.KeyReused(), json.Value.SerializerOptions)
+            ? Refused(order.OrderId, Problems.KeyReused())
             : Outcome.FromItem(found) with { IsReplay = found["body"].S != wanted.Item["body"].S };
 
-    private Put Record(IdempotencyKey key, string fingerprint, Outcome outcome)
+    private Put Record(IdempotencyKey key, string fingerprint, DateTimeOffset expiresAt)
     {
-        var now = time.GetUtcNow();
         var item = key.ToItem();
         item["fingerprint"] = new(fingerprint);
-        item["expires_at"] = Seconds(now + KeptFor);
-        outcome.AddTo(item);
+        item["expires_at"] = Seconds(expiresAt);
         return new Put
         {
             TableName = tables.Value.IdempotencyTableName,
             Item = item,
             ConditionExpression = KeyIsFree,
-            ExpressionAttributeValues = new() { [":now"] = Seconds(now) },
+            ExpressionAttributeValues = new() { [":now"] = Seconds(time.GetUtcNow()) },
             ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
         };
     }
@@ -190,10 +279,9 @@ internal sealed class OrderCreation(
         return Outcome.Created(order, json.Value.SerializerOptions);
     }
 
-    private Outcome Exists(Order order) => Outcome.Refused(order.OrderId, Problems.Exists(order.OrderId), json.Value.SerializerOptions);
+    private Outcome Exists(Order order) => Refused(order.OrderId, Problems.Exists(order.OrderId));
 
-    private Outcome InProgress(Order order) =>
-        Outcome.Refused(order.OrderId, Problems.InProgress(), json.Value.SerializerOptions) with { RetryAfterSeconds = 1 };
+    private Outcome Refused(string orderId, ProblemHttpResult problem) => Outcome.Refused(orderId, problem, json.Value.SerializerOptions);
 
     private static bool IsOurs(Dictionary<string, AttributeValue>? item, Order order) =>
         item is not null && item.TryGetValue("trace_parent", out var written) && written.S == order.TraceParent;

@@ -25,8 +25,18 @@ internal static class OrderItems
     /// Numbers go from JSON text to DynamoDB's number text and back as decimals, never through binary floating
     /// point; times stay text.
     /// </summary>
-    public static Dictionary<string, AttributeValue> ToItem(Order order) =>
-        Document.FromJson(JsonSerializer.Serialize(order, OrderJsonContext.Default.Order)).ToAttributeMap();
+    public static Dictionary<string, AttributeValue> ToItem(Order order)
+    {
+        var item = Document.FromJson(JsonSerializer.Serialize(order, OrderJsonContext.Default.Order)).ToAttributeMap();
+        item[Names.CustomerKey] = new(CustomerKey(order.MerchantId, order.CustomerId));
+        item[Names.StatusKey] = new(StatusKey(order.MerchantId, order.Status));
+        return item;
+    }
+
+    // Neither a merchant's id nor what follows has a #, so no two pairs make the same key.
+    public static string CustomerKey(string merchantId, string customerId) => $"{merchantId}#{customerId}";
+
+    public static string StatusKey(string merchantId, OrderStatus status) => $"{merchantId}#{status.Name()}";
 
     /// <exception cref="JsonException">The item was not written by this API and lacks what an order has.</exception>
     public static Order ToOrder(Dictionary<string, AttributeValue> item) =>

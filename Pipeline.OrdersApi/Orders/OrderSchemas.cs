@@ -19,6 +19,9 @@ internal static class OrderSchemas
 
     public const int MoneyDecimals = 2;
 
+    /// <summary>As many results as a client wants to look through when some are refused.</summary>
+    public const int MaxBatch = 100;
+
     public const int DefaultPageSize = 20;
     public const int MaxPageSize = 100;
 
@@ -40,15 +43,17 @@ internal static class OrderSchemas
 
     private static readonly OpenApiSchema Status = Choice(Enum.GetValues<OrderStatus>().Select(status => status.Name()), "the status of an order");
 
-    private static readonly OpenApiSchema Customer = Record("who bought: identifiers and personal data", new()
+    /// <summary>Personal data and where the customer is; all of it may be missing.</summary>
+    private static readonly Dictionary<string, IOpenApiSchema> CustomerDetails = new()
     {
-        ["customer_id"] = Id,
         ["name"] = Optional(Text(200, NoControlCharacters, "1 to 200 characters without control characters")),
-        ["email"] = Optional(Text(254, @"^[^@\s\u0000-\u001f\u007f-\u009f]+@[^@\s\u0000-\u001f\u007f-\u009f]+$", "an e-mail address of at most 254 characters")),
+        ["email"] = Optional(Text(254, @"^[^@\u0000-\u0020\u007f-\u009f]+@[^@\u0000-\u0020\u007f-\u009f]+$", "an e-mail address of at most 254 characters")),
         ["document"] = Optional(Text(32, "^[0-9A-Za-z./-]+$", "a tax document (CPF, CNPJ): 1 to 32 characters of A–Z a–z 0–9 . / -")),
         ["city"] = Optional(Text(100, NoControlCharacters, "1 to 100 characters without control characters")),
         ["state"] = Optional(Text(100, NoControlCharacters, "1 to 100 characters without control characters")),
-    });
+    };
+
+    private static readonly OpenApiSchema Customer = Record("who bought: identifiers and personal data", new(CustomerDetails) { ["customer_id"] = Id });
 
     private static readonly Dictionary<string, IOpenApiSchema> ItemFields = new()
     {
@@ -70,11 +75,23 @@ internal static class OrderSchemas
     public static readonly OpenApiSchema NewOrder = Record("a new order", new()
     {
         ["order_id"] = Optional(Id),
-        ["merchant_id"] = Id,
+        ["merchant_id"] = Optional(Id),
         ["customer"] = Customer,
         ["currency"] = Currency,
         ["items"] = List(MaxItems, Record("one line of the order", ItemFields)),
         ["payments"] = List(MaxPayments, Record("one payment", PaymentFields)),
+    });
+
+    /// <summary>
+    /// The body of POST /orders/batch without what its orders must be: each of them is held against
+    /// <see cref="NewOrder"/> on its own, and one that breaks a rule does not keep the others out.
+    /// </summary>
+    public static readonly OpenApiSchema Batch = BatchOf(null);
+
+    /// <summary>The body of PATCH /orders/{order_id}: a merge patch (RFC 7396), so null takes a detail away.</summary>
+    public static readonly OpenApiSchema CustomerPatch = Record("a change of the customer's details", new()
+    {
+        ["customer"] = AtLeastOne(Record("the details to change, at least one; null takes one away", new(CustomerDetails))),
     });
 
     /// <summary>The body of PUT /orders/{order_id}/status.</summary>
@@ -110,8 +127,20 @@ internal static class OrderSchemas
         ["trace_parent"] = Text(55, "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "the W3C traceparent of the request that wrote this version"),
     });
 
+    /// <summary>The query parameter status of GET /orders.</summary>
+    public static readonly OpenApiSchema StatusFilter = Status;
+
     /// <summary>The query parameter limit of GET /orders.</summary>
     public static readonly OpenApiSchema PageSize = Integer(1, MaxPageSize, DefaultPageSize);
+
+    /// <summary>The header If-Match: any version, or up to 20 entity tags (RFC 9110, section 8.8.3).</summary>
+    public static readonly OpenApiSchema IfMatch = EntityTags("*, or 1 to 20 entity tags in double quotes", 20);
+
+    /// <summary>The header If-None-Match.</summary>
+    public static readonly OpenApiSchema IfNoneMatch = EntityTags("*, or 1 to 100 entity tags in double quotes", 100);
+
+    /// <summary>The header Idempotency-Key.</summary>
+    public static readonly OpenApiSchema IdempotencyKey = Text(255, "^[ -~]+$", "1 to 255 printable characters of ASCII");
 
     private static readonly Regex IdPattern = PatternOf(Id);
 
@@ -132,6 +161,35 @@ internal static class OrderSchemas
         Required = fields.Where(field => !field.Value.Type!.Value.HasFlag(JsonSchemaType.Null)).Select(field => field.Key).ToHashSet(),
         AdditionalPropertiesAllowed = false,
     };
+
+    public static OpenApiSchema BatchOf(IOpenApiSchema? order) => Record("a batch of new orders", new()
+    {
+        ["orders"] = new OpenApiSchema
+        {
+            Type = JsonSchemaType.Array,
+            Items = order,
+            MinItems = 1,
+            MaxItems = MaxBatch,
+            Description = $"a list of 1 to {MaxBatch} orders",
+        },
+    });
+
+    private static OpenApiSchema EntityTags(string description, int maxTags)
+    {
+        const string Tag = "(W/)?\"[!#-~]*\"";
+        return new OpenApiSchema
+        {
+            Type = JsonSchemaType.String,
+            Pattern = string.Create(CultureInfo.InvariantCulture, $@"^(\*|{Tag}([ \t]*,[ \t]*{Tag}){{0,{maxTags - 1}}})$"),
+            Description = description,
+        };
+    }
+
+    private static OpenApiSchema AtLeastOne(OpenApiSchema record)
+    {
+        record.MinProperties = 1;
+        return record;
+    }
 
     private static OpenApiSchema List(int maxItems, OpenApiSchema of) => new()
     {

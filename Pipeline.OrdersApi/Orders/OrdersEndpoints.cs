@@ -1,14 +1,14 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text.Json;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.Extensions.Options;
 using Pipeline.Core;
 
 namespace Pipeline.OrdersApi.Orders;
-
-internal sealed record OrderPage(IReadOnlyList<Order> Orders, string? NextCursor);
 
 /// <summary>
 /// The orders, on one DynamoDB table. Each write is a single conditional call, so two writers never overwrite each
@@ -20,12 +20,15 @@ internal static class OrdersEndpoints
 {
     public static void MapOrders(this IEndpointRouteBuilder routes)
     {
-        var orders = routes.MapGroup("/orders").WithTags("orders");
-        orders.MapPost("", CreateAsync).WithName("create_order").Describe(OrdersOpenApi.Create);
-        orders.MapGet("", ListAsync).WithName("list_orders").Describe(OrdersOpenApi.List);
-        orders.MapGet("/{order_id}", GetAsync).WithName("get_order").Describe(OrdersOpenApi.Get);
-        orders.MapPut("/{order_id}/status", ChangeStatusAsync).WithName("change_status").Describe(OrdersOpenApi.ChangeStatus);
-        orders.MapDelete("/{order_id}", DeleteAsync).WithName("delete_order").Describe(OrdersOpenApi.Delete);
+        var orders = routes.MapGroup("/orders").WithTags("orders").AddEndpointFilter<MerchantLimitFilter>();
+        orders.MapPost("", CreateAsync).WithName("create_order").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.Create);
+        orders.MapPost("/batch", BatchEndpoint.CreateAsync).WithName("create_orders").RequireAuthorization(Access.Write)
+            .WithMetadata(new RequestSizeLimitAttribute(RequestJson.MaxBatchBytes)).Describe(OrdersOpenApi.CreateBatch);
+        orders.MapGet("", ListEndpoint.ListAsync).WithName("list_orders").RequireAuthorization(Access.Read).Describe(OrdersOpenApi.List);
+        orders.MapGet("/{order_id}", GetAsync).WithName("get_order").RequireAuthorization(Access.Read).Describe(OrdersOpenApi.Get);
+        orders.MapPatch("/{order_id}", ChangeCustomerAsync).WithName("change_customer").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.ChangeCustomer);
+        orders.MapPut("/{order_id}/status", ChangeStatusAsync).WithName("change_status").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.ChangeStatus);
+        orders.MapDelete("/{order_id}", DeleteAsync).WithName("delete_order").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.Delete);
     }
 
     private static async Task<IResult> CreateAsync(HttpContext http, OrderCreation creation, TimeProvider time)
@@ -36,16 +39,26 @@ internal static class OrdersEndpoints
             return problem;
         }
 
-        var sent = NewOrder.Decode(body);
+        var sent = NewOrder.Decode(body, http.Merchant());
+        if (sent.MerchantId != http.Merchant())
+        {
+            return Problems.AnotherMerchant();
+        }
+
         var order = NewOrder.Complete(sent, Now(time), TraceParent());
         return key is null
             ? await creation.CreateAsync(order, http.RequestAborted)
-            : await creation.CreateAsync(order, new IdempotencyKey(order.MerchantId, key), OrderCreation.Fingerprint("create_order", sent), http.RequestAborted);
+            : await creation.CreateAsync(order, new IdempotencyKey(order.MerchantId, key), OrderCreation.Fingerprint("create_order", NewOrder.Canonical(sent)), http.RequestAborted);
     }
 
-    private static async Task<Results<Ok<Order>, ProblemHttpResult>> GetAsync(
+    private static async Task<Results<Ok<Order>, StatusCodeHttpResult, ProblemHttpResult>> GetAsync(
         string order_id, HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table)
     {
+        if (!IfNoneMatch.TryRead(http.Request, out var isKnown, out var problem))
+        {
+            return problem;
+        }
+
         if (!OrderSchemas.IsId(order_id))
         {
             return Problems.NotFound(order_id);
@@ -58,37 +71,21 @@ internal static class OrdersEndpoints
             // Who just wrote must see what was written.
             ConsistentRead = true,
         }, http.RequestAborted);
-        return found.IsItemSet ? WithETag(http, OrderItems.ToOrder(found.Item)) : Problems.NotFound(order_id);
-    }
-
-    private static async Task<Results<Ok<OrderPage>, ProblemHttpResult>> ListAsync(
-        HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table)
-    {
-        var (query, faults) = ReadQuery(http.Request.Query);
-        if (query is null)
+        if (!found.IsItemSet || !IsOf(http.Merchant(), found.Item))
         {
-            return Problems.Invalid(faults);
+            return Problems.NotFound(order_id);
         }
 
-        var page = await dynamo.QueryAsync(new QueryRequest
+        var order = OrderItems.ToOrder(found.Item);
+        // The caller's own copy may be kept, if it is asked for again each time.
+        http.Response.Headers.CacheControl = "private, no-cache";
+        if (!isKnown(order.Version))
         {
-            TableName = table.Value.TableName,
-            IndexName = Names.CustomerIndex,
-            KeyConditionExpression = "customer_id = :customer_id",
-            ExpressionAttributeValues = new() { [":customer_id"] = new(query.CustomerId) },
-            ScanIndexForward = false,
-            // One more than asked for tells whether there is a next page; DynamoDB's own last key does not.
-            Limit = query.Limit + 1,
-            ExclusiveStartKey = query.Cursor?.ToKey(),
-        }, http.RequestAborted);
+            return WithETag(http, order);
+        }
 
-        // DynamoDB may also stop early, after 1 MB.
-        var items = page.Items ?? [];
-        var shown = items.Take(query.Limit).ToList();
-        var hasMore = items.Count > shown.Count || page.LastEvaluatedKey is { Count: > 0 };
-        return TypedResults.Ok(new OrderPage(
-            [.. shown.Select(OrderItems.ToOrder)],
-            hasMore && shown.Count > 0 ? PageCursor.After(shown[^1]).ToString() : null));
+        http.Response.Headers.ETag = EntityTags.Of(order.Version);
+        return TypedResults.StatusCode(StatusCodes.Status304NotModified);
     }
 
     private static async Task<Results<Ok<Order>, ProblemHttpResult>> ChangeStatusAsync(
@@ -107,47 +104,102 @@ internal static class OrdersEndpoints
 
         var target = OrderItems.StatusNamed(body.GetProperty("status").GetString()!);
         var predecessors = Enum.GetValues<OrderStatus>().Where(from => OrderTransitions.IsLegal(from, target));
-        var traceParent = TraceParent();
-        var values = new Dictionary<string, AttributeValue>
+        var update = new UpdateItemRequest
         {
-            [":one"] = Number(1),
-            [":status"] = new(target.Name()),
-            [":updated_at"] = new(OrderItems.Instant(Now(time))),
-            [":trace_parent"] = new(traceParent),
+            UpdateExpression = $"SET #status = :status, {Names.StatusKey} = :status_key",
+            ExpressionAttributeNames = new() { ["#status"] = "status" },
+            ExpressionAttributeValues = new()
+            {
+                [":status"] = new(target.Name()),
+                [":status_key"] = new(OrderItems.StatusKey(http.Merchant(), target)),
+            },
         };
-        var condition = $"{VersionIn(ifMatch, values)} AND {In("#status", predecessors.Select(from => new AttributeValue(from.Name())), "from", values)}";
-        Order order;
+        update.ConditionExpression = In("#status", predecessors.Select(from => new AttributeValue(from.Name())), "from", update.ExpressionAttributeValues);
+        var (order, refusal) = await UpdateAsync(order_id, ifMatch, update, order => Problems.IllegalTransition(order, target), http, dynamo, table, time);
+        if (refusal is not null)
+        {
+            return refusal;
+        }
+
+        log.LogInformation("Order {OrderId} {Status} at version {Version}", order_id, target.Name(), order!.Version);
+        return WithETag(http, order);
+    }
+
+    private static async Task<Results<Ok<Order>, ProblemHttpResult>> ChangeCustomerAsync(
+        string order_id, HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time, ILogger<Program> log)
+    {
+        if (!OrderSchemas.IsId(order_id))
+        {
+            return Problems.NotFound(order_id);
+        }
+
+        var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.CustomerPatch, alsoTakes: RequestJson.MergePatch);
+        if (problem is not null || !IfMatch.TryRead(http.Request, out var ifMatch, out problem))
+        {
+            return problem;
+        }
+
+        var update = new UpdateItemRequest { ExpressionAttributeNames = [], ExpressionAttributeValues = [] };
+        var (set, remove) = (new List<string>(), new List<string>());
+        foreach (var detail in body.GetProperty("customer").EnumerateObject())
+        {
+            update.ExpressionAttributeNames.Add($"#{detail.Name}", detail.Name);
+            if (detail.Value.ValueKind == JsonValueKind.Null)
+            {
+                remove.Add($"customer.#{detail.Name}");
+            }
+            else
+            {
+                set.Add($"customer.#{detail.Name} = :{detail.Name}");
+                update.ExpressionAttributeValues.Add($":{detail.Name}", new(detail.Value.GetString()));
+            }
+        }
+
+        update.UpdateExpression = (remove.Count > 0 ? $"REMOVE {string.Join(", ", remove)} " : "") + $"SET {string.Join(", ", set)}";
+        var (order, refusal) = await UpdateAsync(order_id, ifMatch, update, whenIllegal: null, http, dynamo, table, time);
+        if (refusal is not null)
+        {
+            return refusal;
+        }
+
+        log.LogInformation("Order {OrderId} has other details of its customer at version {Version}", order_id, order!.Version);
+        return WithETag(http, order);
+    }
+
+    /// <summary>
+    /// Raises the version by one together with what <paramref name="change"/> sets (its UpdateExpression ends in a SET
+    /// clause), if the order is the merchant's, at a version that the caller knows, and fit for the change.
+    /// </summary>
+    private static async Task<(Order? Order, ProblemHttpResult? Problem)> UpdateAsync(
+        string orderId, IfMatch ifMatch, UpdateItemRequest change, Func<Order, ProblemHttpResult>? whenIllegal,
+        HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time)
+    {
+        var traceParent = TraceParent();
+        var values = change.ExpressionAttributeValues;
+        values.Add(":one", Number(1));
+        values.Add(":updated_at", new(OrderItems.Instant(Now(time))));
+        values.Add(":trace_parent", new(traceParent));
+        change.TableName = table.Value.TableName;
+        change.Key = KeyOf(orderId);
+        change.UpdateExpression += $"{(change.UpdateExpression.EndsWith("SET ", StringComparison.Ordinal) ? "" : ", ")}version = version + :one, updated_at = :updated_at, trace_parent = :trace_parent";
+        change.ConditionExpression = string.Join(" AND ", [VersionIn(ifMatch, values), OwnedBy(http.Merchant(), values), .. change.ConditionExpression is { } fit ? [fit] : Array.Empty<string>()]);
+        change.ReturnValues = ReturnValue.ALL_NEW;
+        change.ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD;
         try
         {
-            var updated = await dynamo.UpdateItemAsync(new UpdateItemRequest
-            {
-                TableName = table.Value.TableName,
-                Key = KeyOf(order_id),
-                UpdateExpression = "SET #status = :status, version = version + :one, updated_at = :updated_at, trace_parent = :trace_parent",
-                ConditionExpression = condition,
-                ExpressionAttributeNames = new() { ["#status"] = "status" },
-                ExpressionAttributeValues = values,
-                ReturnValues = ReturnValue.ALL_NEW,
-                ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
-            }, http.RequestAborted);
-            order = OrderItems.ToOrder(updated.Attributes);
+            return (OrderItems.ToOrder((await dynamo.UpdateItemAsync(change, http.RequestAborted)).Attributes), null);
         }
         catch (ConditionalCheckFailedException failed)
         {
-            if (failed.Item is not { Count: > 0 })
+            if (failed.Item is not { Count: > 0 } || !IsOf(http.Merchant(), failed.Item))
             {
-                return Problems.NotFound(order_id);
+                return (null, Problems.NotFound(orderId));
             }
 
-            order = OrderItems.ToOrder(failed.Item);
-            if (order.TraceParent != traceParent)
-            {
-                return ifMatch.Matches(order.Version) ? Problems.IllegalTransition(order, target) : Problems.Stale(order);
-            }
+            var order = OrderItems.ToOrder(failed.Item);
+            return order.TraceParent == traceParent ? (order, null)
+                : (null, ifMatch.Matches(order.Version) && whenIllegal is not null ? whenIllegal(order) : Problems.Stale(order));
         }
-
-        log.LogInformation("Order {OrderId} {Status} at version {Version}", order.OrderId, target.Name(), order.Version);
-        return WithETag(http, order);
     }
 
     private static async Task<Results<NoContent, ProblemHttpResult>> DeleteAsync(
@@ -170,8 +222,8 @@ internal static class OrdersEndpoints
             {
                 TableName = table.Value.TableName,
                 Key = KeyOf(order_id),
-                ConditionExpression = VersionIn(ifMatch, values),
-                ExpressionAttributeValues = values.Count > 0 ? values : null,
+                ConditionExpression = $"{VersionIn(ifMatch, values)} AND {OwnedBy(http.Merchant(), values)}",
+                ExpressionAttributeValues = values,
                 ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
             }, http.RequestAborted);
         }
@@ -179,7 +231,9 @@ internal static class OrdersEndpoints
         {
             // After a lost answer this also says 404 of the order that this very request removed: nothing is left
             // that could tell whose removal it was, and the order is gone either way.
-            return failed.Item is { Count: > 0 } ? Problems.Stale(OrderItems.ToOrder(failed.Item)) : Problems.NotFound(order_id);
+            return failed.Item is { Count: > 0 } && IsOf(http.Merchant(), failed.Item)
+                ? Problems.Stale(OrderItems.ToOrder(failed.Item))
+                : Problems.NotFound(order_id);
         }
 
         log.LogInformation("Order {OrderId} removed", order_id);
@@ -192,40 +246,14 @@ internal static class OrdersEndpoints
         return TypedResults.Ok(order);
     }
 
-    private static (ListQuery? Query, List<InvalidInput> Faults) ReadQuery(IQueryCollection parameters)
+    /// <summary>Another merchant's order is not there, for whoever asks.</summary>
+    private static bool IsOf(string merchant, Dictionary<string, AttributeValue> item) =>
+        item.TryGetValue("merchant_id", out var owner) && owner.S == merchant;
+
+    private static string OwnedBy(string merchant, Dictionary<string, AttributeValue> values)
     {
-        var faults = new List<InvalidInput>();
-        string? Single(string name)
-        {
-            var values = parameters[name];
-            if (values.Count > 1)
-            {
-                faults.Add(new InvalidInput("must be given once", Parameter: name));
-            }
-
-            return values.FirstOrDefault();
-        }
-
-        var customerId = Single("customer_id");
-        if (customerId is null || !OrderSchemas.IsId(customerId))
-        {
-            faults.Add(new InvalidInput(customerId is null ? "is required" : "must be 1 to 64 characters of A–Z a–z 0–9 _ -", Parameter: "customer_id"));
-        }
-
-        var limit = OrderSchemas.DefaultPageSize;
-        if (Single("limit") is { } limitText
-            && !(int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit) && limit is >= 1 and <= OrderSchemas.MaxPageSize))
-        {
-            faults.Add(new InvalidInput($"must be a whole number from 1 to {OrderSchemas.MaxPageSize}", Parameter: "limit"));
-        }
-
-        PageCursor? cursor = null;
-        if (Single("cursor") is { } cursorText && customerId is not null && !PageCursor.TryParse(cursorText, customerId, out cursor))
-        {
-            faults.Add(new InvalidInput("must be the next_cursor of an earlier page of the same customer", Parameter: "cursor"));
-        }
-
-        return (faults.Count > 0 ? null : new ListQuery(customerId!, limit, cursor), faults);
+        values.Add(":merchant", new(merchant));
+        return "merchant_id = :merchant";
     }
 
     private static string VersionIn(IfMatch ifMatch, Dictionary<string, AttributeValue> values) =>
@@ -249,17 +277,15 @@ internal static class OrdersEndpoints
     private static AttributeValue Number(long number) => new() { N = number.ToString(CultureInfo.InvariantCulture) };
 
     /// <summary>In the precision that is kept: what the answer shows is what a later read shows.</summary>
-    private static DateTimeOffset Now(TimeProvider time)
+    public static DateTimeOffset Now(TimeProvider time)
     {
         var now = time.GetUtcNow();
         return now.AddTicks(-(now.Ticks % TimeSpan.TicksPerMillisecond));
     }
 
     /// <summary>The request's own span, or for a request without one an id of its own: unique per request in any case.</summary>
-    private static string TraceParent() =>
+    public static string TraceParent() =>
         Activity.Current is { IdFormat: ActivityIdFormat.W3C, Id: { } id }
             ? id
             : $"00-{ActivityTraceId.CreateRandom()}-{ActivitySpanId.CreateRandom()}-00";
-
-    private sealed record ListQuery(string CustomerId, int Limit, PageCursor? Cursor);
 }

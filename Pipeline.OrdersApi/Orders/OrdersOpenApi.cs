@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
+using Scalar.AspNetCore;
 
 namespace Pipeline.OrdersApi.Orders;
 
@@ -14,6 +15,7 @@ internal static class OrdersOpenApi
     public const string DocumentName = "v1";
 
     private const string ProblemSchema = "Problem";
+    private const string TokenScheme = "token";
 
     private static readonly OpenApiSchema Problem = new()
     {
@@ -59,9 +61,22 @@ internal static class OrdersOpenApi
             Description = "Orders of an online shop, each with a version that every change raises by one. Errors are problem details (RFC 9457).",
         };
         document.Components ??= new OpenApiComponents();
+        document.Components.SecuritySchemes = new Dictionary<string, IOpenApiSecurityScheme>
+        {
+            [TokenScheme] = new OpenApiSecurityScheme
+            {
+                Type = SecuritySchemeType.Http,
+                Scheme = "bearer",
+                BearerFormat = "JWT",
+                Description = "Names the scopes orders:read, orders:write and the merchant_id whose orders they are about.",
+            },
+        };
         document.Components.Schemas = new Dictionary<string, IOpenApiSchema>
         {
             ["NewOrder"] = OrderSchemas.NewOrder,
+            ["NewOrders"] = OrderSchemas.BatchOf(new OpenApiSchemaReference("NewOrder", document)),
+            ["BatchResults"] = BatchResults(document),
+            ["CustomerPatch"] = OrderSchemas.CustomerPatch,
             ["StatusChange"] = OrderSchemas.StatusChange,
             ["Order"] = OrderSchemas.Order,
             ["OrderPage"] = new OpenApiSchema
@@ -79,51 +94,85 @@ internal static class OrdersOpenApi
         return Task.CompletedTask;
     });
 
+    /// <summary>The page that shows the document; it comes whole from this program, and asks nobody else for anything.</summary>
+    public static void ShowPage(ScalarOptions page)
+    {
+        page.Title = "Orders API";
+        page.OpenApiRoutePattern = "/openapi/{documentName}.json";
+        page.DefaultFonts = false;
+        page.AddPreferredSecuritySchemes(TokenScheme);
+    }
+
     public static void Create(OpenApiOperation operation, OpenApiDocument document)
     {
         operation.Summary = "Create an order";
         operation.Parameters = [IdempotencyKeyHeader()];
-        operation.RequestBody = Body("NewOrder", document);
-        operation.Responses = Responses(document, 400, 409, 413, 415, 422, 503);
-        operation.Responses["201"] = Success("The order, at version 1.", "Order", document, withETag: true, withLocation: true);
+        operation.RequestBody = Body("NewOrder", document, OrderExamples.NewOrder);
+        operation.Responses = Responses(operation, Access.Write, document, 400, 409, 413, 415, 422);
+        operation.Responses["201"] = Success("The order, at version 1.", "Order", document, OrderExamples.Order, withETag: true, withLocation: true);
+    }
+
+    public static void CreateBatch(OpenApiOperation operation, OpenApiDocument document)
+    {
+        operation.Summary = "Create up to 100 orders";
+        operation.Description = "Each order is created or refused by itself, as if it had been sent alone; results say which. "
+            + "A result with status 503, or 409 request-in-progress, is no outcome yet: send the batch again with its Idempotency-Key.";
+        operation.Parameters = [IdempotencyKeyHeader()];
+        operation.RequestBody = Body("NewOrders", document, new JsonObject { ["orders"] = new JsonArray(OrderExamples.NewOrder) });
+        operation.Responses = Responses(operation, Access.Write, document, 400, 409, 413, 415, 422);
+        operation.Responses["200"] = Success("What came of each order.", "BatchResults", document, OrderExamples.BatchResults);
     }
 
     public static void Get(OpenApiOperation operation, OpenApiDocument document)
     {
         operation.Summary = "Read an order";
-        operation.Parameters = [OrderId()];
-        operation.Responses = Responses(document, 404, 503);
-        operation.Responses["200"] = Success("The order.", "Order", document, withETag: true);
+        operation.Parameters = [OrderId(), IfNoneMatchHeader()];
+        operation.Responses = Responses(operation, Access.Read, document, 400, 404);
+        operation.Responses["200"] = Success("The order.", "Order", document, OrderExamples.Order, withETag: true);
+        operation.Responses["304"] = new OpenApiResponse { Description = "The order is still at the version that the caller has." };
     }
 
     public static void List(OpenApiOperation operation, OpenApiDocument document)
     {
-        operation.Summary = "List a customer's orders, newest first";
-        operation.Description = "Reads an index that follows the table within a moment: an order just created may be missing for an instant.";
+        operation.Summary = "List a customer's orders, or those with a status, newest first";
+        operation.Description = "Exactly one of customer_id and status. Which orders there are comes from an index that follows the table within a moment: "
+            + "an order just created may be missing for an instant. What they are is as fresh as a single read; orders that left the list "
+            + "meanwhile are left out, so a page may be shorter than limit and not be the last.";
         operation.Parameters =
         [
-            Query("customer_id", required: true, OrderSchemas.Id),
-            Query("limit", required: false, OrderSchemas.PageSize),
-            Query("cursor", required: false, Text("the next_cursor of the page before, of the same customer")),
+            Query("customer_id", OrderSchemas.Id),
+            Query("status", OrderSchemas.StatusFilter),
+            Query("limit", OrderSchemas.PageSize),
+            Query("cursor", Text("the next_cursor of the page before, of the same list")),
         ];
-        operation.Responses = Responses(document, 400, 503);
-        operation.Responses["200"] = Success("One page.", "OrderPage", document);
+        operation.Responses = Responses(operation, Access.Read, document, 400);
+        operation.Responses["200"] = Success("One page.", "OrderPage", document, new JsonObject { ["orders"] = new JsonArray(OrderExamples.Order) });
+    }
+
+    public static void ChangeCustomer(OpenApiOperation operation, OpenApiDocument document)
+    {
+        operation.Summary = "Correct the customer's details";
+        operation.Description = "A merge patch (RFC 7396): what is left out stays, null takes a detail away.";
+        operation.Parameters = [OrderId(), IfMatchHeader()];
+        operation.RequestBody = Body("CustomerPatch", document, OrderExamples.CustomerPatch, "application/json", RequestJson.MergePatch);
+        operation.Responses = Responses(operation, Access.Write, document, 400, 404, 412, 413, 415, 428);
+        operation.Responses["200"] = Success("The order, one version further.", "Order", document, OrderExamples.Order, withETag: true);
     }
 
     public static void ChangeStatus(OpenApiOperation operation, OpenApiDocument document)
     {
         operation.Summary = "Change an order's status";
         operation.Parameters = [OrderId(), IfMatchHeader()];
-        operation.RequestBody = Body("StatusChange", document);
-        operation.Responses = Responses(document, 400, 404, 409, 412, 413, 415, 428, 503);
-        operation.Responses["200"] = Success("The order, one version further.", "Order", document, withETag: true);
+        operation.RequestBody = Body("StatusChange", document, OrderExamples.StatusChange);
+        operation.Responses = Responses(operation, Access.Write, document, 400, 404, 409, 412, 413, 415, 428);
+        operation.Responses["200"] = Success("The order, one version further.", "Order", document, OrderExamples.Order, withETag: true);
     }
 
     public static void Delete(OpenApiOperation operation, OpenApiDocument document)
     {
         operation.Summary = "Remove an order";
         operation.Parameters = [OrderId(), IfMatchHeader()];
-        operation.Responses = Responses(document, 400, 404, 412, 428, 503);
+        operation.Responses = Responses(operation, Access.Write, document, 400, 404, 412, 428);
         operation.Responses["204"] = new OpenApiResponse { Description = "The order is removed." };
     }
 
@@ -134,34 +183,47 @@ internal static class OrdersOpenApi
             return Task.CompletedTask;
         });
 
-    private static OpenApiResponses Responses(OpenApiDocument document, params ReadOnlySpan<int> problems)
+    /// <summary>Asks for the scope, and adds the problems of every operation to its own.</summary>
+    private static OpenApiResponses Responses(OpenApiOperation operation, string scope, OpenApiDocument document, params ReadOnlySpan<int> problems)
     {
+        operation.Security = [new OpenApiSecurityRequirement { [new OpenApiSecuritySchemeReference(TokenScheme, document)] = [scope] }];
         var responses = new OpenApiResponses();
-        foreach (var status in problems)
+        foreach (var status in (int[])[.. problems, 401, 403, 429, 503])
         {
             var response = new OpenApiResponse
             {
                 Description = status switch
                 {
                     400 => "The request breaks a rule; errors names each fault.",
-                    404 => "There is no such order.",
-                    409 => "The order's present state does not allow this.",
+                    401 => "There is no token, or none that is valid.",
+                    403 => string.Create(CultureInfo.InvariantCulture, $"The token lacks the scope {scope}, or the order is said to be another merchant's."),
+                    404 => "The merchant has no such order.",
+                    409 => "The order's present state does not allow this, or the same request is being executed.",
                     412 => "The order was changed since it was read.",
-                    413 => string.Create(CultureInfo.InvariantCulture, $"The body is larger than {RequestJson.MaxBodyBytes} bytes."),
-                    415 => "The body is not application/json in UTF-8.",
+                    413 => string.Create(CultureInfo.InvariantCulture, $"The body is larger than {RequestJson.MaxBodyBytes} bytes ({RequestJson.MaxBatchBytes} for a batch)."),
+                    415 => "The body is not JSON in UTF-8.",
                     422 => "The Idempotency-Key stands for another request.",
                     428 => "If-Match is missing.",
+                    429 => "The merchant sends too many requests.",
                     503 => "The table throttles or does not answer; a write may or may not have happened.",
                     _ => throw new ArgumentOutOfRangeException(nameof(problems), status, "No description."),
                 },
                 Content = new Dictionary<string, OpenApiMediaType>
                 {
-                    ["application/problem+json"] = new() { Schema = new OpenApiSchemaReference(ProblemSchema, document) },
+                    ["application/problem+json"] = new()
+                    {
+                        Schema = new OpenApiSchemaReference(ProblemSchema, document),
+                        Example = status == 400 ? OrderExamples.InvalidRequest : null,
+                    },
                 },
             };
-            if (status == 503)
+            if (status is 429 or 503)
             {
                 response.Headers = new Dictionary<string, IOpenApiHeader> { ["Retry-After"] = Header("seconds until it is worth trying again") };
+            }
+            else if (status is 401 or 403)
+            {
+                response.Headers = new Dictionary<string, IOpenApiHeader> { ["WWW-Authenticate"] = Header("what is missing (RFC 6750)") };
             }
 
             responses.Add(status.ToString(CultureInfo.InvariantCulture), response);
@@ -170,12 +232,13 @@ internal static class OrdersOpenApi
         return responses;
     }
 
-    private static OpenApiResponse Success(string description, string schema, OpenApiDocument document, bool withETag = false, bool withLocation = false)
+    private static OpenApiResponse Success(
+        string description, string schema, OpenApiDocument document, JsonNode example, bool withETag = false, bool withLocation = false)
     {
         var headers = new Dictionary<string, IOpenApiHeader>();
         if (withETag)
         {
-            headers.Add("ETag", Header("the version as strong entity tag, for If-Match"));
+            headers.Add("ETag", Header("the version as strong entity tag, for If-Match and If-None-Match"));
         }
 
         if (withLocation)
@@ -189,17 +252,45 @@ internal static class OrdersOpenApi
             Headers = headers,
             Content = new Dictionary<string, OpenApiMediaType>
             {
-                ["application/json"] = new() { Schema = new OpenApiSchemaReference(schema, document) },
+                ["application/json"] = new() { Schema = new OpenApiSchemaReference(schema, document), Example = example },
             },
         };
     }
 
-    private static OpenApiRequestBody Body(string schema, OpenApiDocument document) => new()
+    private static OpenApiRequestBody Body(string schema, OpenApiDocument document, JsonNode example, params IEnumerable<string> mediaTypes) => new()
     {
         Required = true,
-        Content = new Dictionary<string, OpenApiMediaType>
+        Content = mediaTypes.DefaultIfEmpty("application/json").ToDictionary(
+            type => type,
+            _ => new OpenApiMediaType { Schema = new OpenApiSchemaReference(schema, document), Example = example.DeepClone() }),
+    };
+
+    private static OpenApiSchema BatchResults(OpenApiDocument document) => new()
+    {
+        Type = JsonSchemaType.Object,
+        Description = "what came of each order of a batch, in the order of the request",
+        Required = new HashSet<string> { "created", "refused", "results" },
+        Properties = new Dictionary<string, IOpenApiSchema>
         {
-            ["application/json"] = new() { Schema = new OpenApiSchemaReference(schema, document) },
+            ["created"] = new OpenApiSchema { Type = JsonSchemaType.Integer },
+            ["refused"] = new OpenApiSchema { Type = JsonSchemaType.Integer },
+            ["results"] = new OpenApiSchema
+            {
+                Type = JsonSchemaType.Array,
+                Items = new OpenApiSchema
+                {
+                    Type = JsonSchemaType.Object,
+                    Required = new HashSet<string> { "index", "status" },
+                    Properties = new Dictionary<string, IOpenApiSchema>
+                    {
+                        ["index"] = new OpenApiSchema { Type = JsonSchemaType.Integer, Description = "the order's place in the request, from 0" },
+                        ["status"] = new OpenApiSchema { Type = JsonSchemaType.Integer, Description = "201, or the status of the problem" },
+                        ["order_id"] = Text("the order's id"),
+                        ["version"] = new OpenApiSchema { Type = JsonSchemaType.Integer, Description = "of an order that was created" },
+                        ["problem"] = new OpenApiSchemaReference(ProblemSchema, document),
+                    },
+                },
+            },
         },
     };
 
@@ -217,7 +308,7 @@ internal static class OrdersOpenApi
         In = ParameterLocation.Header,
         Required = true,
         Description = "The ETag of the order as it was read (or several), or * for any version.",
-        Schema = new OpenApiSchema { Type = JsonSchemaType.String },
+        Schema = OrderSchemas.IfMatch,
         Example = JsonValue.Create("\"1\""),
     };
 
@@ -227,15 +318,25 @@ internal static class OrdersOpenApi
         In = ParameterLocation.Header,
         Required = false,
         Description = "Makes the request safe to repeat: the first outcome is replayed for at least 24 hours. A UUID, for example.",
-        Schema = new OpenApiSchema { Type = JsonSchemaType.String, MinLength = 1, MaxLength = IdempotencyKey.MaxLength, Pattern = "^[ -~]+$" },
+        Schema = OrderSchemas.IdempotencyKey,
         Example = JsonValue.Create("2f1c6a1e-7d0b-4c53-9d52-0c3a5d0f6a11"),
     };
 
-    private static OpenApiParameter Query(string name, bool required, OpenApiSchema schema) => new()
+    private static OpenApiParameter IfNoneMatchHeader() => new()
+    {
+        Name = "If-None-Match",
+        In = ParameterLocation.Header,
+        Required = false,
+        Description = "The ETag of the copy that the caller has; the answer is then 304 if there is no newer one.",
+        Schema = OrderSchemas.IfNoneMatch,
+        Example = JsonValue.Create("\"1\""),
+    };
+
+    private static OpenApiParameter Query(string name, OpenApiSchema schema) => new()
     {
         Name = name,
         In = ParameterLocation.Query,
-        Required = required,
+        Required = false,
         Schema = schema,
     };
 

@@ -15,6 +15,15 @@ public sealed class OrdersTableOptions
     public string TableName { get; set; } = "";
 
     public string IdempotencyTableName { get; set; } = "";
+
+    /// <summary>What page cursors are signed with, in Base64; every process of the API needs the same. Null in development: each makes its own.</summary>
+    public string? CursorKey { get; set; }
+
+    /// <summary>
+    /// What a merchant may send for long. Far below the 1,000 writes a second that DynamoDB gives one partition, here one
+    /// of an index: a merchant's orders with one status.
+    /// </summary>
+    public int RequestsPerSecond { get; set; } = 500;
 }
 
 internal static class OrdersTable
@@ -29,6 +38,15 @@ internal static class OrdersTable
             .Validate(
                 options => !string.IsNullOrWhiteSpace(options.IdempotencyTableName),
                 $"The setting {Names.Settings.IdempotencyTableName} is empty: set it to the name of the DynamoDB table for idempotency keys, for example {Names.Settings.IdempotencyTableName}={Names.IdempotencyTable}.")
+            .Validate(
+                options => builder.Environment.IsDevelopment() || options.CursorKey is not null,
+                $"The setting {Names.Settings.CursorKey} is missing: {PageCursors.KeyHint}")
+            .Validate(
+                options => options.CursorKey is null || PageCursors.IsKey(options.CursorKey),
+                $"The setting {Names.Settings.CursorKey} is no key: {PageCursors.KeyHint}")
+            .Validate(
+                options => options.RequestsPerSecond is >= OrderSchemas.MaxBatch and <= 1000,
+                $"The setting {Names.Settings.RequestsPerSecond} must be a number from {OrderSchemas.MaxBatch} (a batch) to 1000.")
             .ValidateOnStart();
 
         builder.Services.TryAddSingleton(TimeProvider.System);
@@ -36,6 +54,8 @@ internal static class OrdersTable
         builder.Services.TryAddSingleton<IAmazonDynamoDB>(_ => new AmazonDynamoDBClient(ClientConfig()));
 
         builder.Services.AddSingleton<OrderCreation>();
+        builder.Services.AddSingleton<PageCursors>();
+        builder.Services.AddSingleton<MerchantLimits>();
 
         builder.Services.AddSingleton<TableHealthCheck>();
         builder.Services.AddHealthChecks().AddCheck<TableHealthCheck>("orders-table");

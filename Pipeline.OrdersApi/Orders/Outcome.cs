@@ -11,7 +11,7 @@ namespace Pipeline.OrdersApi.Orders;
 /// </summary>
 internal sealed record Outcome(int Status, string OrderId, string Body) : IResult
 {
-    private const string ReplayedHeader = "Idempotent-Replayed";
+    public const string ReplayedHeader = "Idempotent-Replayed";
 
     /// <summary>Whether this is the answer to an earlier request with the same key.</summary>
     public bool IsReplay { get; init; }

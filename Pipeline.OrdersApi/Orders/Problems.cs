@@ -1,7 +1,7 @@
+using System.Globalization;
 using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http.HttpResults;
-using Microsoft.AspNetCore.Mvc;
 using Pipeline.Core;
 using AmazonServiceException = Amazon.Runtime.AmazonServiceException;
 
@@ -19,6 +19,20 @@ internal static class Problems
 
     public static ProblemHttpResult NotFound(string orderId) => Problem(
         StatusCodes.Status404NotFound, "order-not-found", "There is no such order.", null, ("order_id", orderId));
+
+    public static ProblemHttpResult AnotherMerchant() => Problem(
+        StatusCodes.Status403Forbidden, "another-merchant", "The order is another merchant's.",
+        "Nothing was written. merchant_id is the token's, or is left out.");
+
+    public static IResult NoOrderServed() => new RetryLater(Unavailable(), 1);
+
+    public static IResult TooMany(int seconds) => new RetryLater(
+        Problem(
+            StatusCodes.Status429TooManyRequests, "too-many-requests", "The merchant sends too many requests.",
+            "Nothing was written. Send this one again after the seconds in Retry-After, and the others more slowly."),
+        seconds);
+
+    public static readonly string ExistsType = Urn("order-exists");
 
     public static ProblemHttpResult Exists(string orderId) => Problem(
         StatusCodes.Status409Conflict, "order-exists", "An order with this order_id exists.",
@@ -47,15 +61,37 @@ internal static class Problems
         StatusCodes.Status428PreconditionRequired, "if-match-required", "If-Match is required.",
         "Send the ETag of the order as you read it, or * if any version will do.");
 
-    public static ProblemHttpResult TooLarge() => Problem(
-        StatusCodes.Status413PayloadTooLarge, "body-too-large", "The body is too large.", $"At most {RequestJson.MaxBodyBytes} bytes are read.");
+    public static ProblemHttpResult TooLarge(long maxBytes) => Problem(
+        StatusCodes.Status413PayloadTooLarge, "body-too-large", "The body is too large.", $"At most {maxBytes} bytes are read.");
 
     public static ProblemHttpResult NotJson() => Problem(
         StatusCodes.Status415UnsupportedMediaType, "not-json", "The body must be JSON.", "Send Content-Type: application/json, in UTF-8.");
 
-    public static ProblemDetails Unavailable() => Problem(
+    public static ProblemHttpResult Unavailable() => Problem(
         StatusCodes.Status503ServiceUnavailable, "table-unavailable", "The orders' table does not answer.",
-        "A write may or may not have happened: GET the order before repeating it.").ProblemDetails;
+        "A write may or may not have happened: repeat it with its Idempotency-Key, or GET the order first.");
+
+    /// <summary>What the framework itself refuses gets a type of ours where there is more to say than the status.</summary>
+    public static void Complete(ProblemDetailsContext context)
+    {
+        if (context.ProblemDetails.Type?.StartsWith(Urn(""), StringComparison.Ordinal) == true)
+        {
+            return;
+        }
+
+        var (type, title, detail) = context.ProblemDetails.Status switch
+        {
+            StatusCodes.Status401Unauthorized => (
+                "unauthenticated", "The request has no valid token.", "Send Authorization: Bearer with a token of this API's issuer that has not expired."),
+            StatusCodes.Status403Forbidden => (
+                "forbidden", "The token does not allow this.", "It needs the scope orders:read or orders:write (WWW-Authenticate says which), and one merchant_id."),
+            _ => default,
+        };
+        if (type is not null)
+        {
+            (context.ProblemDetails.Type, context.ProblemDetails.Title, context.ProblemDetails.Detail) = (Urn(type), title, detail);
+        }
+    }
 
     private static ProblemHttpResult Problem(int status, string type, string title, string? detail, params ReadOnlySpan<(string Name, object Value)> members)
     {
@@ -65,7 +101,18 @@ internal static class Problems
             extensions.Add(name, value);
         }
 
-        return TypedResults.Problem(detail: detail, statusCode: status, title: title, type: $"urn:order-pipeline:problem:{type}", extensions: extensions);
+        return TypedResults.Problem(detail: detail, statusCode: status, title: title, type: Urn(type), extensions: extensions);
+    }
+
+    private static string Urn(string type) => $"urn:order-pipeline:problem:{type}";
+
+    private sealed class RetryLater(ProblemHttpResult problem, int seconds) : IResult
+    {
+        public Task ExecuteAsync(HttpContext httpContext)
+        {
+            httpContext.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
+            return problem.ExecuteAsync(httpContext);
+        }
     }
 }
 
@@ -85,17 +132,17 @@ internal sealed class TableUnavailableHandler(IProblemDetailsService problems, I
         log.LogWarning("{Endpoint} answers 503: {Error}", endpoint, error.Message);
         context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
         context.Response.Headers.RetryAfter = RetryAfterSeconds;
-        return await problems.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = Problems.Unavailable() });
+        return await problems.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = Problems.Unavailable().ProblemDetails });
     }
 
-    private static bool IsUnavailable(Exception error) => error switch
+    public static bool IsUnavailable(Exception error) => error switch
     {
         // By code, because not every operation's exceptions have a type for these. A table that is not there (yet)
         // is nothing that the caller did wrong either.
         TransactionCanceledException canceled => canceled.CancellationReasons.Any(reason => IsThrottling(reason.Code)),
         AmazonServiceException service => (int)service.StatusCode >= 500 || IsThrottling(service.ErrorCode)
             // A write that met a transaction on the same item, or one that was sent again while its first call is at work.
-            || service is TransactionConflictException or TransactionInProgressException or ResourceNotFoundException,
+            || service is TransactionConflictException or TransactionInProgressException or ProvisionedThroughputExceededException or ResourceNotFoundException,
         // Connection refused, reset or timed out; TaskCanceled is the form that a timeout takes.
         HttpRequestException or TimeoutException or IOException or OperationCanceledException => true,
         _ => false,

@@ -11,11 +11,20 @@ internal static class RequestJson
     /// <summary>Four times the largest order that the limits allow; Kestrel stops reading there.</summary>
     public const int MaxBodyBytes = 256 * 1024;
 
+    /// <summary>Of POST /orders/batch. Lambda takes 6 MB of a request, which it gets with its headers and in Base64 or escaped.</summary>
+    public const int MaxBatchBytes = 4 * 1024 * 1024;
+
+    private const string Json = "application/json";
+
+    /// <summary>RFC 7396; what a client of PATCH may send as well.</summary>
+    public const string MergePatch = "application/merge-patch+json";
+
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false, MaxDepth = 16 };
 
-    public static async Task<(JsonElement Body, ProblemHttpResult? Problem)> ReadAsync(HttpRequest request, OpenApiSchema schema)
+    public static async Task<(JsonElement Body, ProblemHttpResult? Problem)> ReadAsync(
+        HttpRequest request, OpenApiSchema schema, int maxBytes = MaxBodyBytes, string alsoTakes = Json)
     {
-        if (!IsJson(request.ContentType))
+        if (!IsJson(request.ContentType, alsoTakes))
         {
             return (default, Problems.NotJson());
         }
@@ -27,7 +36,7 @@ internal static class RequestJson
         }
         catch (BadHttpRequestException error) when (error.StatusCode == StatusCodes.Status413PayloadTooLarge)
         {
-            return (default, Problems.TooLarge());
+            return (default, Problems.TooLarge(maxBytes));
         }
 
         JsonElement body;
@@ -50,8 +59,8 @@ internal static class RequestJson
         return faults.Count > 0 ? (default, Problems.Invalid(faults)) : (body, null);
     }
 
-    private static bool IsJson(string? contentType) =>
+    private static bool IsJson(string? contentType, string alsoTakes) =>
         MediaTypeHeaderValue.TryParse(contentType, out var type)
-        && type.MediaType.Equals("application/json", StringComparison.OrdinalIgnoreCase)
+        && (type.MediaType.Equals(Json, StringComparison.OrdinalIgnoreCase) || type.MediaType.Equals(alsoTakes, StringComparison.OrdinalIgnoreCase))
         && (!type.Charset.HasValue || type.Charset.Equals("utf-8", StringComparison.OrdinalIgnoreCase));
 }

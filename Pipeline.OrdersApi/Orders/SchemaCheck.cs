@@ -19,10 +19,16 @@ internal static class SchemaCheck
 
     private static readonly ConcurrentDictionary<IOpenApiSchema, Regex> Patterns = new();
 
-    public static List<InvalidInput> Faults(JsonElement value, IOpenApiSchema schema)
+    // A name that nobody knows may be as long as the body; a pointer is to be read.
+    private const int MaxNameLength = 100;
+
+    /// <param name="value">What was sent.</param>
+    /// <param name="schema">What it must be.</param>
+    /// <param name="pointer">Where it stands in the body.</param>
+    public static List<InvalidInput> Faults(JsonElement value, IOpenApiSchema schema, string pointer = "#")
     {
         var faults = new List<InvalidInput>();
-        Check(value, schema, "#", faults);
+        Check(value, schema, pointer, faults);
         return faults;
     }
 
@@ -62,8 +68,15 @@ internal static class SchemaCheck
             }
             else if (faults.Count < MaxFaults)
             {
-                faults.Add(new InvalidInput("is not a known field", Below(pointer, name)));
+                faults.Add(name.Length <= MaxNameLength
+                    ? new InvalidInput("is not a known field", Below(pointer, name))
+                    : new InvalidInput($"has a field that is not known, with a name of {name.Length} characters", pointer));
             }
+        }
+
+        if (value.GetPropertyCount() < schema.MinProperties)
+        {
+            return $"must be {schema.Description}";
         }
 
         faults.AddRange(missing.Select(name => new InvalidInput("is required", Below(pointer, name))));
@@ -73,12 +86,12 @@ internal static class SchemaCheck
     private static string? CheckEntries(JsonElement value, IOpenApiSchema schema, string pointer, List<InvalidInput> faults)
     {
         var count = value.GetArrayLength();
-        if (count > schema.MaxItems)
+        if (count > schema.MaxItems || count < schema.MinItems)
         {
             return string.Create(CultureInfo.InvariantCulture, $"must be {schema.Description}, not {count}");
         }
 
-        foreach (var (index, entry) in value.EnumerateArray().Index())
+        foreach (var (index, entry) in schema.Items is null ? [] : value.EnumerateArray().Index())
         {
             Check(entry, schema.Items!, Below(pointer, index.ToString(CultureInfo.InvariantCulture)), faults);
         }

@@ -49,6 +49,10 @@ public sealed class SettingsTests
         Assert.Equal($"Context value '{name}' is '{value}', but must be {expected}. Set it in Pipeline.Cdk/cdk.json or with --context {name}=…", error.Message);
     }
 
+    [Fact]
+    public void A_deployment_without_an_issuer_is_refused() =>
+        Assert.StartsWith("Context value 'jwtIssuer' is ''", Assert.Throws<ArgumentException>(() => FromContext(("published", "../artifacts/publish"))).Message, StringComparison.Ordinal);
+
     [Theory]
     [InlineData("jwtIssuer", "https://login.example.com", "jwtAudience")]
     [InlineData("jwtAudience", "orders", "jwtIssuer")]

@@ -1,4 +1,5 @@
 using System.Net.Http.Json;
+using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Amazon.DynamoDBv2;
@@ -33,6 +34,9 @@ public sealed class PipelineFixture : IAsyncLifetime
     private const string Region = "us-east-1";
     private const string Credentials = "integrationtests";
 
+    private const string Merchant = "m-1";
+
+    private readonly LocalIssuer _issuer = new(RandomNumberGenerator.GetBytes(32));
     private readonly string _directory = Directory.CreateTempSubdirectory("order-pipeline-tests-").FullName;
     private Servers? _servers;
     private string _apiUrl = "";
@@ -82,7 +86,7 @@ public sealed class PipelineFixture : IAsyncLifetime
         var loaderPort = LoopbackPorts.Free();
         _apiUrl = $"http://127.0.0.1:{apiPort}";
         EmulatorUrl = $"http://127.0.0.1:{emulatorPort}";
-        _environment = new()
+        _environment = new(_issuer.ApiSettings)
         {
             ["AWS_REGION"] = Region,
             ["AWS_ACCESS_KEY_ID"] = Credentials,
@@ -93,6 +97,7 @@ public sealed class PipelineFixture : IAsyncLifetime
             ["AWS_ENDPOINT_URL_SQS"] = _servers.S3Url,
             [Names.Settings.TableName] = Names.Table,
             [Names.Settings.IdempotencyTableName] = Names.IdempotencyTable,
+            [Names.Settings.CursorKey] = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)),
             [Names.Settings.BucketName] = Bucket,
             ["ConnectionStrings__warehouse"] = _servers.WarehouseConnectionString,
         };
@@ -104,6 +109,7 @@ public sealed class PipelineFixture : IAsyncLifetime
             new BasicAWSCredentials(Credentials, Credentials),
             new AmazonS3Config { ServiceURL = _servers.S3Url, AuthenticationRegion = Region, ForcePathStyle = true });
         Api = new HttpClient { BaseAddress = new Uri(_apiUrl) };
+        Api.DefaultRequestHeaders.Authorization = new("Bearer", _issuer.Token(Merchant, TimeSpan.FromHours(3), LocalIssuer.AllScopes));
 
         await StartAsync(
             "lambda-emulator",
@@ -156,7 +162,7 @@ public sealed class PipelineFixture : IAsyncLifetime
         new
         {
             order_id = orderId,
-            merchant_id = "m-1",
+            merchant_id = Merchant,
             currency = "BRL",
             customer = new { customer_id = "c-1", city = "São Paulo", state = "SP" },
             items = new[]

@@ -39,7 +39,12 @@ internal sealed class PublishedFunctions(string root, string folder)
             new()
             {
                 ["CDK_OUTDIR"] = Path.Combine(folder, "cdk.out"),
-                ["CDK_CONTEXT_JSON"] = JsonSerializer.Serialize(new Dictionary<string, string> { ["published"] = published }),
+                ["CDK_CONTEXT_JSON"] = JsonSerializer.Serialize(new Dictionary<string, string>
+                {
+                    ["published"] = published,
+                    ["jwtIssuer"] = "https://login.example.com",
+                    ["jwtAudience"] = OpenIdProvider.Audience,
+                }),
                 ["TMPDIR"] = Directory.CreateDirectory(Path.Combine(folder, "tmp")).FullName,
                 ["JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"] = "20",
             },

@@ -87,8 +87,10 @@ public sealed class PublishedFunctionsTests
         var certificate = Path.Combine(folder, "redshift.pem");
         await File.WriteAllTextAsync(certificate, redshift.CertificatePem, Cancelled);
         var apiPort = LoopbackPorts.Free();
-        await using var api = Start("orders_api", new()
+        await using var issuer = new OpenIdProvider();
+        await using var api = Start("orders_api", new(issuer.ApiSettings)
         {
+            [Names.Settings.CursorKey] = Convert.ToBase64String(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32)),
             [Names.Settings.TableName] = Names.Table,
             [Names.Settings.IdempotencyTableName] = Names.IdempotencyTable,
             ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{apiPort}",
@@ -106,7 +108,7 @@ public sealed class PublishedFunctionsTests
 
         // A request, as API Gateway hands it to the function.
         using var http = new HttpClient { BaseAddress = new Uri(emulatorUrl), Timeout = Patience };
-        var answer = await InvokeAsync(http, "orders_api", ApiEvent("POST", "/orders", """
+        var answer = await InvokeAsync(http, "orders_api", ApiEvent(issuer.Token("m-1"), "POST", "/orders", """
             {
               "order_id": "published-1", "merchant_id": "m-1", "currency": "BRL",
               "customer": { "customer_id": "c-1", "city": "Recife", "state": "PE" },
@@ -172,13 +174,13 @@ public sealed class PublishedFunctionsTests
     }
 
     /// <summary>Payload format 2.0 ("Create AWS Lambda proxy integrations for HTTP APIs" in API Gateway's developer guide).</summary>
-    private static JsonObject ApiEvent(string method, string path, string body) => new()
+    private static JsonObject ApiEvent(string token, string method, string path, string body) => new()
     {
         ["version"] = "2.0",
         ["routeKey"] = "$default",
         ["rawPath"] = path,
         ["rawQueryString"] = "",
-        ["headers"] = new JsonObject { ["content-type"] = "application/json", ["host"] = "api.example.com" },
+        ["headers"] = new JsonObject { ["authorization"] = $"Bearer {token}", ["content-type"] = "application/json", ["host"] = "api.example.com" },
         ["requestContext"] = new JsonObject { ["http"] = new JsonObject { ["method"] = method, ["path"] = path, ["protocol"] = "HTTP/1.1", ["sourceIp"] = "203.0.113.1" } },
         ["body"] = body,
         ["isBase64Encoded"] = false,
@@ -321,6 +323,7 @@ public sealed class PublishedFunctionsTests
                     using var message = new HttpRequestMessage(new HttpMethod((string)request["requestContext"]!["http"]!["method"]!), (string)request["rawPath"]!)
                     {
                         Content = new StringContent((string)request["body"]!, Encoding.UTF8, (string)request["headers"]!["content-type"]!),
+                        Headers = { { "Authorization", (string?)request["headers"]!["authorization"] } },
                     };
                     using var answer = await _application.SendAsync(message, _stop.Token);
                     var response = new JsonObject

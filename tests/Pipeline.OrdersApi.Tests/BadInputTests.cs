@@ -29,7 +29,7 @@ public sealed class BadInputTests(OrdersApi api) : IClassFixture<OrdersApi>, IAs
         { "an id with a line feed at its end", """{"order_id":"ab\n"}""", "#/order_id" },
         { "an empty id", """{"order_id":""}""", "#/order_id" },
         { "an id too long", $$"""{"order_id":"{{new string('x', 65)}}"}""", "#/order_id" },
-        { "no merchant", """{"merchant_id":null}""", "#/merchant_id" },
+        { "a merchant that is no id", """{"merchant_id":"a b"}""", "#/merchant_id" },
         { "a list instead of an object", """{"customer":[]}""", "#/customer" },
         { "an object instead of a list", """{"items":{}}""", "#/items" },
         { "a boolean instead of an object", """{"items":[true]}""", "#/items/0" },
@@ -77,8 +77,7 @@ public sealed class BadInputTests(OrdersApi api) : IClassFixture<OrdersApi>, IAs
         (await api.SendAsync(HttpMethod.Post, "/orders", Body)).Invalid(
             "#/order_id",
             "#/customer/name", "#/customer/customer_id",
-            "#/items/1/quantity", "#/items/1/unit_price", "#/items/1/freight", "#/items/1/more", "#/items/1/seller_id",
-            "#/merchant_id");
+            "#/items/1/quantity", "#/items/1/unit_price", "#/items/1/freight", "#/items/1/more", "#/items/1/seller_id");
     }
 
     [Fact]
@@ -177,7 +176,7 @@ public sealed class BadInputTests(OrdersApi api) : IClassFixture<OrdersApi>, IAs
     [Theory]
     [InlineData("GET", "/", HttpStatusCode.NotFound)]
     [InlineData("GET", "/orders/a/b/c", HttpStatusCode.NotFound)]
-    [InlineData("PATCH", "/orders/a", HttpStatusCode.MethodNotAllowed)]
+    [InlineData("PATCH", "/orders", HttpStatusCode.MethodNotAllowed)]
     [InlineData("DELETE", "/orders", HttpStatusCode.MethodNotAllowed)]
     public async Task Unknown_paths_and_methods_are_problems_too(string method, string path, HttpStatusCode status)
     {

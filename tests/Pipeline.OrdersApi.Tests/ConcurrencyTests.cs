@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text.Json.Nodes;
 
 namespace Pipeline.OrdersApi.Tests;
 
@@ -84,5 +85,44 @@ public sealed class ConcurrencyTests(OrdersDatabase database) : IAsyncLifetime
             Assert.Equal(removed ? HttpStatusCode.NotFound : HttpStatusCode.OK, answers[1].Status);
             Assert.Equal(removed ? HttpStatusCode.NotFound : HttpStatusCode.OK, (await _api.GetAsync(orderId)).Status);
         }
+    }
+
+    /// <summary>The full size is 64 writers and 50 updates each: WRITERS=64 UPDATES=50.</summary>
+    [Fact]
+    public async Task No_update_is_lost_and_none_counts_twice_when_many_writers_change_one_order_each_with_If_Match()
+    {
+        var (writers, updates) = (Number("WRITERS", 16), Number("UPDATES", 10));
+        var orderId = await _api.CreatedAsync();
+
+        var accepted = (await Task.WhenAll(Enumerable.Range(0, writers).Select(async writer =>
+        {
+            var mine = new List<(int Version, string City)>();
+            var version = 1;
+            while (mine.Count < updates)
+            {
+                var city = $"writer {writer}, update {mine.Count}";
+                var answer = await _api.SendAsAsync(
+                    OrdersApi.Merchant, HttpMethod.Patch, $"/orders/{orderId}", new JsonObject { ["customer"] = new JsonObject { ["city"] = city } }, ("If-Match", $"\"{version}\""));
+                version = answer.Json["version"]!.GetValue<int>();
+                if (answer.Status == HttpStatusCode.OK)
+                {
+                    Assert.Equal(city, answer.Json["customer"]!["city"]!.GetValue<string>());
+                    mine.Add((version, city));
+                }
+                else
+                {
+                    answer.Problem(HttpStatusCode.PreconditionFailed, "stale-version");
+                }
+            }
+
+            return mine;
+        }))).SelectMany(mine => mine).OrderBy(update => update.Version).ToList();
+
+        Assert.Equal(Enumerable.Range(2, writers * updates), accepted.Select(update => update.Version));
+        var last = await _api.GetAsync(orderId);
+        Assert.Equal((accepted[^1].Version, accepted[^1].City), (last.Json["version"]!.GetValue<int>(), last.Json["customer"]!["city"]!.GetValue<string>()));
+
+        static int Number(string variable, int otherwise) =>
+            Environment.GetEnvironmentVariable(variable) is { Length: > 0 } text ? int.Parse(text, System.Globalization.CultureInfo.InvariantCulture) : otherwise;
     }
 }

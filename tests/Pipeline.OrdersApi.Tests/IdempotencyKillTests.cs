@@ -4,7 +4,6 @@ using System.Globalization;
 using System.Net;
 using System.Text;
 using Amazon.DynamoDBv2.Model;
-using Pipeline.Core;
 using Pipeline.IntegrationTests;
 using Pipeline.NativeServers;
 
@@ -25,12 +24,17 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
     // What a client waits for at most until its request has an outcome, kills and all.
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
+    // Between two attempts of one request, as a client would; the server asks for a second.
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(50);
+
     private readonly OrdersApi _tables = new(database);
     private readonly List<KeyHistory> _keys = [];
     private readonly List<(ServiceProcess Process, Uri Address)> _apis = [];
     private readonly ConcurrentDictionary<HttpStatusCode, int> _statuses = new();
     private readonly HttpClient _http = new(new SocketsHttpHandler { MaxConnectionsPerServer = Clients });
+    private readonly string _token = OrdersApi.TokenOf(OrdersApi.Merchant).ToString();
     private int _requests;
+    private int _attempts;
     private int _unanswered;
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
@@ -41,15 +45,13 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
         for (var n = 0; n < 2; n++)
         {
             var address = new Uri($"http://127.0.0.1:{LoopbackPorts.Free()}");
-            var environment = new Dictionary<string, string>
+            var environment = new Dictionary<string, string>(_tables.Settings)
             {
                 ["AWS_REGION"] = "us-east-1",
                 ["AWS_ACCESS_KEY_ID"] = OrdersDatabase.AccessKey,
                 ["AWS_SECRET_ACCESS_KEY"] = OrdersDatabase.AccessKey,
                 ["AWS_ENDPOINT_URL_DYNAMODB"] = database.Url,
                 ["ASPNETCORE_URLS"] = address.ToString(),
-                [Names.Settings.TableName] = _tables.TableName,
-                [Names.Settings.IdempotencyTableName] = _tables.IdempotencyTableName,
             };
             _apis.Add((new ServiceProcess("Pipeline.OrdersApi", [], environment, new Uri(address, "/health")), address));
             await _apis[n].Process.StartAsync(Cancelled);
@@ -109,7 +111,7 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
         var statuses = string.Join(", ", _statuses.OrderBy(status => status.Key).Select(status => $"{(int)status.Key}: {status.Value}"));
         output.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{_requests} requests from {Clients} clients in {watch.Elapsed.TotalSeconds:0.0} s, {_keys.Count} keys, {kills} kills, {_unanswered} without an answer; {statuses}"));
+            $"{_requests} requests ({_attempts} attempts) from {Clients} clients in {watch.Elapsed.TotalSeconds:0.0} s, {_keys.Count} keys, {kills} kills, {_unanswered} without an answer; {statuses}"));
     }
 
     private async Task ClientAsync(Random random)
@@ -152,21 +154,22 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
         body["items"]![0]!["quantity"] = isReuse ? 2 : 1;
         var text = body.ToJsonString();
         var watch = Stopwatch.StartNew();
-        for (var attempt = 0; ; attempt++)
+        Interlocked.Increment(ref _requests);
+        for (; ; await Task.Delay(Pause, Cancelled))
         {
             Assert.True(watch.Elapsed < Patience, $"{key.Name} has no outcome after {Patience}.");
-            Interlocked.Increment(ref _requests);
+            Interlocked.Increment(ref _attempts);
             try
             {
                 using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_apis[Random.Shared.Next(_apis.Count)].Address, "/orders"))
                 {
                     Content = new StringContent(text, Encoding.UTF8, "application/json"),
-                    Headers = { { "Idempotency-Key", key.Name } },
+                    Headers = { { "Idempotency-Key", key.Name }, { "Authorization", _token } },
                 };
                 using var response = await _http.SendAsync(request, Cancelled);
                 var answer = await response.Content.ReadAsStringAsync(Cancelled);
                 _statuses.AddOrUpdate(response.StatusCode, 1, (_, count) => count + 1);
-                if (response.StatusCode == HttpStatusCode.ServiceUnavailable
+                if (response.StatusCode is HttpStatusCode.ServiceUnavailable or HttpStatusCode.TooManyRequests
                     || (response.StatusCode == HttpStatusCode.Conflict && answer.Contains("request-in-progress", StringComparison.Ordinal)))
                 {
                     continue;
@@ -187,7 +190,6 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
             {
                 // Killed in the middle, or not back yet.
                 Interlocked.Increment(ref _unanswered);
-                await Task.Delay(TimeSpan.FromMilliseconds(20), Cancelled);
             }
         }
     }

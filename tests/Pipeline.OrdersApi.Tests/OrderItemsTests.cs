@@ -32,10 +32,11 @@ public class OrderItemsTests
         var item = OrderItems.ToItem(order);
 
         Assert.Equal(
-            ["created_at", "currency", "customer", "customer_id", "items", "merchant_id", "order_id", "payments", "status", "total_amount", "updated_at", "version"],
+            ["created_at", "currency", "customer", "customer_id", "customer_key", "items", "merchant_id", "order_id", "payments", "status", "status_key", "total_amount", "updated_at", "version"],
             item.Keys.Order(StringComparer.Ordinal));
         Assert.Equal("2026-05-04T12:30:15.120Z", item["created_at"].S);
         Assert.Equal("created", item["status"].S);
+        Assert.Equal(("m#c", "m#created"), (item["customer_key"].S, item["status_key"].S));
         Assert.True(item["payments"].IsLSet);
         Assert.Equal(Json(order), Json(OrderItems.ToOrder(item)));
     }

@@ -43,6 +43,8 @@ public sealed partial class OrderLifecycleTests(OrdersDatabase database) : IAsyn
         var read = await _api.GetAsync("order-1");
         Assert.Equal((HttpStatusCode.OK, created.Body, "\"1\""), (read.Status, read.Body, read.ETag));
         var kept = JsonNode.Parse(Document.FromAttributeMap(await _api.ItemAsync("order-1")).ToJson());
+        expected["customer_key"] = "shop-1#customer-1";
+        expected["status_key"] = "shop-1#created";
         Assert.True(JsonNode.DeepEquals(expected, kept), kept!.ToJsonString());
     }
 
@@ -103,11 +105,11 @@ public sealed partial class OrderLifecycleTests(OrdersDatabase database) : IAsyn
             })]),
         };
 
-        var created = await _api.CreateAsync(body);
+        var created = await _api.SendAsAsync(id, HttpMethod.Post, "/orders", body, ("Idempotency-Key", new string('k', 255)));
 
         Assert.Equal(HttpStatusCode.Created, created.Status);
         Assert.Equal("20001999979998", created.Json["total_amount"]!.ToJsonString());
-        var read = await _api.GetAsync(new string('o', 64));
+        var read = await _api.SendAsAsync(id, HttpMethod.Get, $"/orders/{new string('o', 64)}");
         Assert.Equal(created.Body, read.Body);
         // The text of the item is larger than the item itself, whose limit is 400 KB.
         Assert.InRange(System.Text.Encoding.UTF8.GetByteCount(read.Body), 1, 100_000);
@@ -298,13 +300,94 @@ public sealed partial class OrderLifecycleTests(OrdersDatabase database) : IAsyn
     [Fact]
     public async Task An_item_that_something_else_wrote_is_a_500_that_tells_nothing()
     {
-        await _api.PutItemAsync(new() { ["order_id"] = new("foreign"), ["note"] = new("secret") });
+        await _api.PutItemAsync(new() { ["order_id"] = new("foreign"), ["merchant_id"] = new(OrdersApi.Merchant), ["note"] = new("secret") });
 
         var answer = await _api.GetAsync("foreign");
 
         Assert.Equal((HttpStatusCode.InternalServerError, "application/problem+json"), (answer.Status, answer.ContentType));
         Assert.DoesNotContain("secret", answer.Body, StringComparison.Ordinal);
         Assert.DoesNotContain("Exception", answer.Body, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("\"1\"", true)]
+    [InlineData("W/\"1\"", true)]
+    [InlineData("\"7\", \"1\"", true)]
+    [InlineData("*", true)]
+    [InlineData("\"2\"", false)]
+    [InlineData("\"01\"", false)]
+    public async Task A_read_of_a_version_that_the_caller_has_is_a_304_without_a_body(string ifNoneMatch, bool isKnown)
+    {
+        var orderId = await _api.CreatedAsync();
+
+        var read = await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Get, $"/orders/{orderId}", null, ("If-None-Match", ifNoneMatch));
+
+        Assert.Equal((isKnown ? HttpStatusCode.NotModified : HttpStatusCode.OK, "\"1\""), (read.Status, read.ETag));
+        Assert.Equal(isKnown ? "" : (await _api.GetAsync(orderId)).Body, read.Body);
+
+        await _api.ChangeStatusAsync(orderId, "approved", "*");
+        read = await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Get, $"/orders/{orderId}", null, ("If-None-Match", "\"1\""));
+        Assert.Equal((HttpStatusCode.OK, "\"2\""), (read.Status, read.ETag));
+    }
+
+    [Theory]
+    [InlineData("1")]
+    [InlineData("\"1")]
+    [InlineData("\"1\" \"2\"")]
+    public async Task A_malformed_If_None_Match_is_refused_with_400(string ifNoneMatch) =>
+        (await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Get, "/orders/any", null, ("If-None-Match", ifNoneMatch))).Invalid("If-None-Match");
+
+    [Theory]
+    [InlineData("application/json")]
+    [InlineData("application/merge-patch+json")]
+    public async Task A_patch_changes_the_details_that_it_names_takes_away_those_that_are_null_and_leaves_the_rest(string mediaType)
+    {
+        var created = await _api.CreateAsync(OrdersApi.SampleOrder("patched"));
+        _time.Advance(TimeSpan.FromSeconds(2));
+
+        var changed = await _api.SendAsync(
+            HttpMethod.Patch, "/orders/patched", """{"customer":{"email":"j.silva@example.org","document":null,"city":"Olinda"}}""", "\"1\"", mediaType);
+
+        Assert.Equal((HttpStatusCode.OK, "\"2\""), (changed.Status, changed.ETag));
+        var expected = created.Json;
+        expected["customer"] = JsonNode.Parse("""{"customer_id":"customer-1","name":"João da Silva 😀","email":"j.silva@example.org","city":"Olinda","state":"SP"}""");
+        expected["version"] = 2;
+        expected["updated_at"] = "2026-05-04T12:30:17.123Z";
+        expected["trace_parent"] = changed.Json["trace_parent"]!.GetValue<string>();
+        Assert.Equal(expected.ToJsonString(), changed.Json.ToJsonString());
+        Assert.Equal(changed.Body, (await _api.GetAsync("patched")).Body);
+
+        var last = await _api.SendAsync(HttpMethod.Patch, "/orders/patched", """{"customer":{"email":null}}""", "*", mediaType);
+        Assert.Equal(["customer_id", "name", "city", "state"], last.Json["customer"]!.AsObject().Select(detail => detail.Key));
+    }
+
+    [Theory]
+    [InlineData("""{}""", "#/customer")]
+    [InlineData("""{"customer":{}}""", "#/customer")]
+    [InlineData("""{"customer":null}""", "#/customer")]
+    [InlineData("""{"customer":{"customer_id":"another"}}""", "#/customer/customer_id")]
+    [InlineData("""{"customer":{"email":"nobody"}}""", "#/customer/email")]
+    [InlineData("""{"customer":{"city":"a"},"status":"approved"}""", "#/status")]
+    public async Task A_patch_of_anything_else_is_refused_with_400_and_nothing_is_written(string patch, string place)
+    {
+        var orderId = await _api.CreatedAsync();
+        var before = await _api.AllItemsAsync();
+
+        (await _api.SendAsync(HttpMethod.Patch, $"/orders/{orderId}", patch, "*")).Invalid(place);
+
+        Assert.Equal(before, await _api.AllItemsAsync());
+    }
+
+    [Fact]
+    public async Task A_patch_needs_If_Match_like_every_change()
+    {
+        var orderId = await _api.CreatedAsync("shipped");
+        const string Patch = """{"customer":{"city":"Olinda"}}""";
+
+        (await _api.SendAsync(HttpMethod.Patch, $"/orders/{orderId}", Patch)).Problem(HttpStatusCode.PreconditionRequired, "if-match-required");
+        (await _api.SendAsync(HttpMethod.Patch, $"/orders/{orderId}", Patch, "\"1\"")).Problem(HttpStatusCode.PreconditionFailed, "stale-version");
+        (await _api.SendAsync(HttpMethod.Patch, "/orders/missing", Patch, "*")).Problem(HttpStatusCode.NotFound, "order-not-found");
+        Assert.Equal("\"3\"", (await _api.SendAsync(HttpMethod.Patch, $"/orders/{orderId}", Patch, "\"2\"")).ETag);
     }
 
     [GeneratedRegex("^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$")]

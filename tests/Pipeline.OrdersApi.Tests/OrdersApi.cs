@@ -1,5 +1,7 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 using Amazon.DynamoDBv2;
@@ -12,6 +14,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
 using Pipeline.Core;
+using Pipeline.NativeServers;
 using Pipeline.OrdersApi.Orders;
 
 namespace Pipeline.OrdersApi.Tests;
@@ -24,6 +27,28 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
     public string TableName { get; private init; } = $"Orders-{Guid.NewGuid():N}";
 
     public string IdempotencyTableName => $"{TableName}-idempotency";
+
+    /// <summary>Of the tokens that this API and its siblings take.</summary>
+    public static LocalIssuer Issuer { get; } = new(RandomNumberGenerator.GetBytes(32));
+
+    /// <summary>Whose token goes with each request that brings none of its own.</summary>
+    public const string Merchant = "shop-1";
+
+    private static readonly string CursorKey = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32));
+
+    /// <summary>What a process of the API is told, as environment variables.</summary>
+    public Dictionary<string, string> Settings => new(IssuerSettings)
+    {
+        [Names.Settings.TableName] = TableName,
+        [Names.Settings.IdempotencyTableName] = IdempotencyTableName,
+        [Names.Settings.CursorKey] = CursorKey,
+        [Names.Settings.RequestsPerSecond] = RequestsPerSecond.ToString(CultureInfo.InvariantCulture),
+    };
+
+    public int RequestsPerSecond { get; init; } = 1000;
+
+    /// <summary>Whose tokens are taken.</summary>
+    public IReadOnlyDictionary<string, string> IssuerSettings { get; init; } = Issuer.ApiSettings;
 
     public HttpClient Http { get; private set; } = null!;
 
@@ -38,7 +63,9 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
     public ILoggerProvider? Logs { get; init; }
 
     /// <summary>Another process of the API, on the same tables.</summary>
-    public OrdersApi Sibling() => new(database) { TableName = TableName, Time = Time, _hasTables = true };
+    public OrdersApi Sibling(string environment = "Development") => new(database) { TableName = TableName, Time = Time, _environment = environment, _hasTables = true };
+
+    private string _environment = "Development";
 
     private bool _hasTables;
 
@@ -49,9 +76,9 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
             await CreateTablesAsync();
         }
 
-        _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => host
-            .UseSetting("Pipeline:TableName", TableName)
-            .UseSetting("Pipeline:IdempotencyTableName", IdempotencyTableName)
+        _factory = new WebApplicationFactory<OrdersTableOptions>().WithWebHostBuilder(host => Settings
+            .Aggregate(host, (settings, setting) => settings.UseSetting(setting.Key.Replace("__", ":", StringComparison.Ordinal), setting.Value))
+            .UseEnvironment(_environment)
             .ConfigureLogging(logging =>
             {
                 logging.ClearProviders();
@@ -76,16 +103,16 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         {
             TableName = TableName,
             BillingMode = BillingMode.PAY_PER_REQUEST,
-            AttributeDefinitions = [new("order_id", ScalarAttributeType.S), new("customer_id", ScalarAttributeType.S), new("created_at", ScalarAttributeType.S)],
+            AttributeDefinitions = [.. ((string[])["order_id", Names.CustomerKey, Names.StatusKey, "created_at"]).Select(name => new AttributeDefinition(name, ScalarAttributeType.S))],
             KeySchema = [new("order_id", KeyType.HASH)],
             GlobalSecondaryIndexes =
             [
-                new GlobalSecondaryIndex
+                .. (((string Name, string Key)[])[(Names.CustomerIndex, Names.CustomerKey), (Names.StatusIndex, Names.StatusKey)]).Select(index => new GlobalSecondaryIndex
                 {
-                    IndexName = Names.CustomerIndex,
-                    KeySchema = [new("customer_id", KeyType.HASH), new("created_at", KeyType.RANGE)],
-                    Projection = new Projection { ProjectionType = ProjectionType.ALL },
-                },
+                    IndexName = index.Name,
+                    KeySchema = [new(index.Key, KeyType.HASH), new("created_at", KeyType.RANGE)],
+                    Projection = new Projection { ProjectionType = ProjectionType.KEYS_ONLY },
+                }),
             ],
         });
 
@@ -100,7 +127,7 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        Http.Dispose();
+        Http?.Dispose();
         await _factory.DisposeAsync();
         Table.Dispose();
         Network.Dispose();
@@ -124,6 +151,26 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         return [.. (all.Items ?? []).Select(item => Amazon.DynamoDBv2.DocumentModel.Document.FromAttributeMap(item).ToJson()).Order(StringComparer.Ordinal)];
     }
 
+    public static AuthenticationHeaderValue TokenOf(string merchant, params string[] scopes) =>
+        new("Bearer", Issuer.Token(merchant, TimeSpan.FromHours(1), scopes.Length > 0 ? scopes : LocalIssuer.AllScopes));
+
+    /// <summary>A request in another merchant's name.</summary>
+    public async Task<Answer> SendAsAsync(string merchant, HttpMethod method, string path, JsonNode? body = null, params (string Name, string Value)[] headers)
+    {
+        using var request = new HttpRequestMessage(method, path) { Headers = { Authorization = TokenOf(merchant) } };
+        if (body is not null)
+        {
+            request.Content = new StringContent(body.ToJsonString(), Encoding.UTF8, "application/json");
+        }
+
+        foreach (var (name, value) in headers)
+        {
+            request.Headers.TryAddWithoutValidation(name, value);
+        }
+
+        return await SendAsync(request);
+    }
+
     public async Task<Answer> SendAsync(HttpMethod method, string path, string? body = null, string? ifMatch = null, string mediaType = "application/json")
     {
         using var request = new HttpRequestMessage(method, path);
@@ -143,6 +190,7 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
 
     public async Task<Answer> SendAsync(HttpRequestMessage request)
     {
+        request.Headers.Authorization ??= TokenOf(Merchant);
         using var response = await Http.SendAsync(request, TestContext.Current.CancellationToken);
         return new Answer(
             response.StatusCode,

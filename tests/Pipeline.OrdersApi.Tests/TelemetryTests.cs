@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
+using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 
 namespace Pipeline.OrdersApi.Tests;
@@ -32,7 +33,7 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
         await _api.CreateAsync(OrdersApi.SampleOrder());
         _api.Network.OnCall = null;
         // An item that cannot be read as an order, with a name in it: an error with all that the framework logs of it.
-        await _api.PutItemAsync(new() { ["order_id"] = new("foreign"), ["customer"] = new() { M = new() { ["name"] = new("João da Silva 😀") } } });
+        await _api.PutItemAsync(new() { ["order_id"] = new("foreign"), ["merchant_id"] = new(OrdersApi.Merchant), ["customer"] = new() { M = new() { ["name"] = new("João da Silva 😀") } } });
         Assert.Equal(HttpStatusCode.InternalServerError, (await _api.GetAsync("foreign")).Status);
 
         var log = string.Join('\n', _lines.Written);
@@ -41,6 +42,61 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
         Assert.Contains("503", log, StringComparison.Ordinal);
         Assert.Contains("JsonException", log, StringComparison.Ordinal);
         Assert.All(personal, secret => Assert.DoesNotContain(secret, log, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Neither_a_log_nor_a_span_holds_a_persons_data_or_a_token_whatever_is_asked()
+    {
+        string[] secrets = ["João da Silva", "joao@example.org", "123.456.789-09", "São Paulo", "Nova Esperança", "joana@example.org", "Bearer ", "eyJ"];
+        var spans = new ConcurrentQueue<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = _ => true,
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = spans.Enqueue,
+        };
+        ActivitySource.AddActivityListener(listener);
+        var patch = JsonNode.Parse("""{"customer":{"email":"joana@example.org","city":"Nova Esperança"}}""");
+        var wrong = JsonNode.Parse("""{"customer":{"email":"João da Silva"}}""");
+
+        foreach (var isBroken in (bool[])[false, true])
+        {
+            _api.Network.OnCall = isBroken ? (_, _) => throw new HttpRequestException("Connection refused") : null;
+            await _api.CreateAsync(OrdersApi.SampleOrder("a"), "key-1");
+            await _api.CreateAsync(OrdersApi.SampleOrder("a"), "key-1");
+            await _api.CreateAsync(OrdersApi.SampleOrder("b"), "key-1");
+            await _api.CreateAsync(OrdersApi.SampleOrder("a"));
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Post, "/orders/batch", new JsonObject { ["orders"] = new JsonArray(OrdersApi.SampleOrder("c"), wrong!.DeepClone()) });
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Patch, "/orders/a", patch, ("If-Match", "*"));
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Patch, "/orders/a", patch, ("If-Match", "\"7\""));
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Patch, "/orders/a", wrong, ("If-Match", "*"));
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Get, "/orders?customer_id=customer-1");
+            await _api.SendAsAsync(OrdersApi.Merchant, HttpMethod.Get, "/orders?status=created&name=Jo%C3%A3o%20da%20Silva");
+            await _api.SendAsAsync("shop-2", HttpMethod.Get, "/orders/a");
+            await _api.ChangeStatusAsync("a", "delivered", "*");
+            await _api.DeleteAsync("a", "*");
+            using var badToken = new HttpRequestMessage(HttpMethod.Get, "/orders/a") { Headers = { Authorization = new("Bearer", OrdersApi.TokenOf(OrdersApi.Merchant).Parameter + "x") } };
+            await _api.SendAsync(badToken);
+        }
+
+        var log = string.Join('\n', _lines.Written);
+        var trace = string.Join('\n', spans.Select(Everything));
+        Assert.Contains("Order a created at version 1", log, StringComparison.Ordinal);
+        Assert.Contains("TransactWriteItems", trace, StringComparison.Ordinal);
+        Assert.Contains("/orders/{order_id}", trace, StringComparison.Ordinal);
+        Assert.All(secrets, secret =>
+        {
+            Assert.DoesNotContain(secret, log, StringComparison.Ordinal);
+            Assert.DoesNotContain(secret, Uri.UnescapeDataString(trace), StringComparison.Ordinal);
+        });
+
+        static string Everything(Activity span) => string.Join(
+            ' ',
+            [
+                span.DisplayName, span.StatusDescription ?? "",
+                .. span.TagObjects.Concat(span.Baggage.Select(entry => KeyValuePair.Create(entry.Key, (object?)entry.Value)))
+                    .Concat(span.Events.SelectMany(one => one.Tags.Prepend(KeyValuePair.Create("event", (object?)one.Name)))).Select(tag => $"{tag.Key}={tag.Value}"),
+            ]);
     }
 
     [Fact]

@@ -19,6 +19,7 @@ internal static class ApiRules
                     [
                         $"{Names.Settings.TableName}=${{OrdersTable}}",
                         $"{Names.Settings.IdempotencyTableName}=${{OrdersApiIdempotency}}",
+                        $"{Names.Settings.CursorKey}={{{{resolve:secretsmanager:${{OrdersApiCursorKey}}:SecretString:::}}}}",
                         "ASPNETCORE_URLS=http://127.0.0.1:8080",
                         "AWS_LAMBDA_EXEC_WRAPPER=/opt/bootstrap",
                         "AWS_LWA_PORT=8080",
@@ -32,12 +33,15 @@ internal static class ApiRules
         new("The Orders API may do exactly this",
             template => Assert.Equal(
                 [
+                    "dynamodb:BatchGetItem on ${OrdersTable.Arn}",
                     "dynamodb:DeleteItem on ${OrdersTable.Arn}",
                     "dynamodb:DescribeTable on ${OrdersTable.Arn}",
                     "dynamodb:GetItem on ${OrdersTable.Arn}",
                     "dynamodb:PutItem on ${OrdersApiIdempotency.Arn}",
                     "dynamodb:PutItem on ${OrdersTable.Arn}",
                     $"dynamodb:Query on ${{OrdersTable.Arn}}/index/{Names.CustomerIndex}",
+                    $"dynamodb:Query on ${{OrdersTable.Arn}}/index/{Names.StatusIndex}",
+                    "dynamodb:UpdateItem on ${OrdersApiIdempotency.Arn}",
                     "dynamodb:UpdateItem on ${OrdersTable.Arn}",
                     "logs:CreateLogStream on ${OrdersApiRunLogs.Arn}",
                     "logs:PutLogEvents on ${OrdersApiRunLogs.Arn}",
@@ -64,6 +68,15 @@ internal static class ApiRules
             },
             new Mutant("records for ever", Idempotency, table => table.Remove("TimeToLiveSpecification")),
             new Mutant("a stream", Idempotency, table => table["StreamSpecification"] = new System.Text.Json.Nodes.JsonObject { ["StreamViewType"] = "NEW_IMAGE" })),
+
+        new("Page cursors are signed with a key that nobody chose",
+            template => template.Has("AWS::SecretsManager::Secret",
+                """{ "Name": "order-pipeline/page-cursors", "GenerateSecretString": { "PasswordLength": 64, "ExcludePunctuation": true } }"""),
+            new Mutant("a known key", "OrdersApiCursorKey", secret =>
+            {
+                secret.Remove("GenerateSecretString");
+                secret["SecretString"] = "secret";
+            })),
 
         new("Nobody gets in without credentials",
             template => Assert.Equal(

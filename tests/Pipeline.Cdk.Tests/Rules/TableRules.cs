@@ -24,26 +24,38 @@ internal static class TableRules
             new Mutant("no stream", Table, table => table.Remove("StreamSpecification")),
             new Mutant("new images only", Table, table => table["StreamSpecification"]!["StreamViewType"] = "NEW_IMAGE")),
 
-        new("An index lists the orders of a customer",
+        new("Two indexes list a merchant's orders, of a customer and with a status, and hold keys only",
             template => template.Has(Type,
                 $$"""
                 {
-                  "GlobalSecondaryIndexes": [{
-                    "IndexName": "{{Names.CustomerIndex}}",
-                    "KeySchema": [
-                      { "AttributeName": "customer_id", "KeyType": "HASH" },
-                      { "AttributeName": "created_at", "KeyType": "RANGE" }
-                    ],
-                    "Projection": { "ProjectionType": "ALL" }
-                  }],
+                  "GlobalSecondaryIndexes": [
+                    {
+                      "IndexName": "{{Names.CustomerIndex}}",
+                      "KeySchema": [
+                        { "AttributeName": "{{Names.CustomerKey}}", "KeyType": "HASH" },
+                        { "AttributeName": "created_at", "KeyType": "RANGE" }
+                      ],
+                      "Projection": { "ProjectionType": "KEYS_ONLY" }
+                    },
+                    {
+                      "IndexName": "{{Names.StatusIndex}}",
+                      "KeySchema": [
+                        { "AttributeName": "{{Names.StatusKey}}", "KeyType": "HASH" },
+                        { "AttributeName": "created_at", "KeyType": "RANGE" }
+                      ],
+                      "Projection": { "ProjectionType": "KEYS_ONLY" }
+                    }
+                  ],
                   "AttributeDefinitions": [
                     { "AttributeName": "order_id", "AttributeType": "S" },
-                    { "AttributeName": "customer_id", "AttributeType": "S" },
-                    { "AttributeName": "created_at", "AttributeType": "S" }
+                    { "AttributeName": "{{Names.CustomerKey}}", "AttributeType": "S" },
+                    { "AttributeName": "created_at", "AttributeType": "S" },
+                    { "AttributeName": "{{Names.StatusKey}}", "AttributeType": "S" }
                   ]
                 }
                 """),
-            new Mutant("keys only", Table, table => table["GlobalSecondaryIndexes"]![0]!["Projection"]!["ProjectionType"] = "KEYS_ONLY")),
+            new Mutant("orders whole, three times written", Table, table => table["GlobalSecondaryIndexes"]![0]!["Projection"]!["ProjectionType"] = "ALL"),
+            new Mutant("every merchant's orders in one list", Table, table => table["GlobalSecondaryIndexes"]![1]!["KeySchema"]![0]!["AttributeName"] = "status")),
 
         new("The table can be set back to any second",
             template => template.Has(Type, """{ "PointInTimeRecoverySpecification": { "PointInTimeRecoveryEnabled": true } }"""),
