@@ -81,7 +81,7 @@ internal sealed class Reconciliation(
             .Concat(Enumerable.Range(0, OrderDigest.Buckets).Where(bucket => ofTable[bucket] != ofWarehouse[bucket]))
             .Distinct().Order().ToList();
         Progress.Phase = $"comparing the orders of {buckets.Count} buckets";
-        using var candidates = await DescendAsync(spool, buckets, ofTable, doubled, readTo, cancellationToken);
+        using var candidates = await DescendAsync(spool, buckets, ofTable, ofWarehouse, doubled, readTo, cancellationToken);
 
         // 4. The orders that differ, again and again.
         var lookedAtAgain = candidates.Count;
@@ -158,7 +158,13 @@ internal sealed class Reconciliation(
 
     /// <summary>Both sides of the differing buckets, bucket after bucket. An order that is the same on both sides is done.</summary>
     private async Task<Candidates> DescendAsync(
-        Spool spool, List<int> buckets, DigestSum[] ofTable, IReadOnlySet<string> doubled, DateTimeOffset scannedAt, CancellationToken cancellationToken)
+        Spool spool,
+        List<int> buckets,
+        DigestSum[] ofTable,
+        DigestSum[] ofWarehouse,
+        IReadOnlySet<string> doubled,
+        DateTimeOffset scannedAt,
+        CancellationToken cancellationToken)
     {
         var candidates = new Candidates(options.TemporaryFolder);
         try
@@ -166,6 +172,12 @@ internal sealed class Reconciliation(
             if (buckets.Count == 0)
             {
                 return candidates;
+            }
+
+            // The rows are read later than they were hashed: what has arrived in between is in them, so the sum follows them.
+            foreach (var bucket in buckets)
+            {
+                _warehouseDigest -= ofWarehouse[bucket];
             }
 
             await using var rows = warehouse.RowsAsync(buckets, cancellationToken).GetAsyncEnumerator(cancellationToken);
@@ -207,6 +219,7 @@ internal sealed class Reconciliation(
         void Compare(string orderId, TableOrder item, List<OrderState> states)
         {
             var row = new WarehouseOrder(states, doubled.Contains(orderId) ? Math.Max(states.Count, 2) : states.Count);
+            _warehouseDigest += row.Digest;
             if (Comparison.Of(item, row) is not null)
             {
                 candidates.Add(new Candidate(orderId, item.State, scannedAt, item.Digest, row.Digest));

@@ -103,9 +103,10 @@ public class ReconcileTests(OpsServers servers)
         await using var world = await servers.CreateWorldAsync();
         await world.FillAsync("restless", "o-1");
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancelled);
+        await world.PutAsync(World.Order("restless", 2));
         var changing = Task.Run(async () =>
         {
-            for (var version = 2; !stop.IsCancellationRequested; version++)
+            for (var version = 3; !stop.IsCancellationRequested; version++)
             {
                 await world.PutAsync(World.Order("restless", version));
             }
