@@ -18,6 +18,9 @@ public sealed record EmulatorOptions
 
     public required string Region { get; init; }
 
+    /// <summary>The attribute of an item with the W3C traceparent of the request that wrote it.</summary>
+    public required string TraceAttribute { get; init; }
+
     /// <summary>Where DynamoDB Streams is.</summary>
     public required Uri StreamsEndpoint { get; init; }
 
@@ -41,6 +44,12 @@ public sealed record EmulatorOptions
         {
             Description = "Create the template's tables, buckets and queues where they are missing.",
         };
+        var traceAttribute = new Option<string>("--trace-attribute")
+        {
+            Description = "The string attribute of an item with the W3C traceparent of the request that wrote it: a batch's span is "
+                + "linked to the traces of its records. Streams carry no trace of their own.",
+            DefaultValueFactory = _ => "trace_parent",
+        };
         var command = new RootCommand(
             "Runs AWS Lambda functions locally behind faithful event source mappings for DynamoDB Streams and SQS.\n\n"
             + "A function is any process with a Lambda runtime client; give it AWS_LAMBDA_RUNTIME_API=HOST:PORT/FUNCTION.\n\n"
@@ -51,6 +60,7 @@ public sealed record EmulatorOptions
         command.Options.Add(template);
         command.Options.Add(state);
         command.Options.Add(provision);
+        command.Options.Add(traceAttribute);
         command.SetAction(async (parsed, _) =>
         {
             try
@@ -60,6 +70,7 @@ public sealed record EmulatorOptions
                     TemplatePath = parsed.GetRequiredValue(template).FullName,
                     StateFolder = parsed.GetRequiredValue(state).FullName,
                     Provision = parsed.GetValue(provision),
+                    TraceAttribute = parsed.GetRequiredValue(traceAttribute),
                     Region = Required("AWS_REGION", "the region of your functions, for example us-east-1"),
                     StreamsEndpoint = StreamsEndpointFromEnvironment(),
                 });

@@ -4,11 +4,18 @@ using Pipeline.LambdaEmulator.EventSource;
 
 namespace Pipeline.LambdaEmulator;
 
-/// <summary>Spans and metrics of the event source mappings. Lambda passes no W3C trace context to a function, so neither is one passed here.</summary>
+/// <summary>
+/// Spans and metrics of the event source mappings. Lambda passes no W3C trace context to a function, so neither is one
+/// passed here; streams carry none either, so the span of a batch is linked to the traces that the items themselves name.
+/// </summary>
 public sealed class Telemetry : IDisposable
 {
     public const string Name = "Pipeline.LambdaEmulator";
 
+    /// <summary>More are not kept: the limit of links of a span in OpenTelemetry.</summary>
+    private const int LinksMax = 128;
+
+    private readonly string _traceAttribute;
     private readonly ActivitySource _source = new(Name);
     private readonly Meter _meter;
     private readonly Counter<long> _batches;
@@ -18,8 +25,10 @@ public sealed class Telemetry : IDisposable
     private readonly Counter<long> _discarded;
     private readonly Histogram<double> _invocations;
 
-    public Telemetry()
+    /// <param name="traceAttribute">The attribute of an item with the W3C traceparent of the request that wrote it.</param>
+    public Telemetry(string traceAttribute)
     {
+        _traceAttribute = traceAttribute;
         // The scope tells the meters of several emulators in one process apart.
         _meter = new Meter(Name, version: null, tags: null, scope: this);
         _batches = _meter.CreateCounter<long>("lambda.event_source.batches", "{batch}", "Batches sent to the function, again after a failure.");
@@ -42,18 +51,32 @@ public sealed class Telemetry : IDisposable
     public Activity? StartBatch(string function, BatchOrigin origin, Batch batch) => Start(
         function,
         batch.Count,
+        LinksOf(batch),
         new("aws.dynamodb.stream.shard_id", origin.ShardId),
         new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
         new("lambda.batch.failed_attempts", batch.FailedAttempts));
 
     public Activity? StartBatch(string function, string queue, QueueBatch batch) => Start(
-        function, batch.Count, new("messaging.system", "aws_sqs"), new("messaging.destination.name", queue));
+        function, batch.Count, [], new("messaging.system", "aws_sqs"), new("messaging.destination.name", queue));
 
-    private Activity? Start(string function, int records, params KeyValuePair<string, object?>[] tags) => _source.StartActivity(
-        $"invoke {function}",
-        ActivityKind.Client,
-        default(ActivityContext),
-        [new("faas.invoked_name", function), new("messaging.batch.message_count", records), .. tags]);
+    private Activity? Start(string function, int records, IEnumerable<ActivityLink> links, params KeyValuePair<string, object?>[] tags) =>
+        _source.StartActivity(
+            $"invoke {function}",
+            ActivityKind.Client,
+            default(ActivityContext),
+            [new("faas.invoked_name", function), new("messaging.batch.message_count", records), .. tags],
+            links);
+
+    private IEnumerable<ActivityLink> LinksOf(Batch batch) => _source.HasListeners()
+        ? batch.Records
+            .Select(record => record.NewText(_traceAttribute))
+            .OfType<string>()
+            .Distinct()
+            .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
+            .Where(request => request != default)
+            .Take(LinksMax)
+            .Select(request => new ActivityLink(request))
+        : [];
 
     /// <param name="function">The function's name.</param>
     /// <param name="records">Records or messages of the batch.</param>

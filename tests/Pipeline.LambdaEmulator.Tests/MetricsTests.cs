@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Amazon.DynamoDBv2;
 using Amazon.Runtime;
@@ -16,7 +18,7 @@ namespace Pipeline.LambdaEmulator.Tests;
 public sealed class MetricsTests : IAsyncLifetime
 {
     private readonly string _state = Directory.CreateTempSubdirectory().FullName;
-    private readonly Telemetry _telemetry = new();
+    private readonly Telemetry _telemetry = new("trace_parent");
     private ScriptedStream _stream = null!;
     private FunctionHost _function = null!;
 
@@ -84,6 +86,35 @@ public sealed class MetricsTests : IAsyncLifetime
         }
     }
 
+    [Fact]
+    public async Task The_span_of_a_batch_is_linked_to_the_traces_that_its_items_name()
+    {
+        var spans = new ConcurrentQueue<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == Telemetry.Name,
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = spans.Enqueue,
+        };
+        ActivitySource.AddActivityListener(listener);
+        // Two changes of one request, one that carries no trace context, and one of another request.
+        var requests = new[] { 0x1_5A7E_0001L, 0x1_5A7E_0002L };
+        _stream.TraceParent = number => number == 3 ? "none" : $"00-{requests[number / 4]:x32}-{requests[number / 4]:x16}-01";
+        _stream.AddShard("s");
+        _stream.Write("s", 1, 2, 3, 4);
+        var mapping = Mapping(parked: null);
+        await using (await StartAsync(mapping))
+        {
+            await Poll.UntilAsync(() => mapping.Shards() is [{ RecordsBuffered: 4 }]);
+            _ = _function.StartEnvironment(_ => "{}");
+            await Poll.UntilAsync(() => mapping.Shards() is [{ RecordsBuffered: 0 }]);
+        }
+
+        // Other tests of this process have spans, too.
+        var linked = spans.SelectMany(span => span.Links).Select(link => Convert.ToInt64(link.Context.TraceId.ToHexString(), 16));
+        Assert.Equal(requests, linked.Where(requests.Contains));
+    }
+
     private CollectedMeasurement<double> Age()
     {
         using var ages = new MetricCollector<double>(_telemetry, Telemetry.Name, "lambda.event_source.iterator_age");
@@ -119,6 +150,7 @@ public sealed class MetricsTests : IAsyncLifetime
             TemplatePath = "",
             StateFolder = _state,
             Provision = false,
+            TraceAttribute = "trace_parent",
             Region = "us-east-1",
             StreamsEndpoint = _stream.Url,
         };

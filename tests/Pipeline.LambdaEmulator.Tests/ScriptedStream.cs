@@ -34,6 +34,9 @@ internal sealed class ScriptedStream : IAsyncDisposable
     /// <summary>When the records were written, as they say; null: now.</summary>
     public DateTimeOffset? WrittenAt { get; set; }
 
+    /// <summary>What the attribute trace_parent of a record's item says; null: it has none.</summary>
+    public Func<int, string>? TraceParent { get; set; }
+
     /// <summary>Shards of one DescribeStream answer.</summary>
     public int ShardsPerPage { get; set; } = 100;
 
@@ -249,7 +252,7 @@ internal sealed class ScriptedStream : IAsyncDisposable
         var to = Math.Min(shard.Records.Count, from + request["Limit"]!.GetValue<int>());
         var last = to > from ? shard.Records[to - 1] : after;
         var next = shard.IsClosed && to == shard.Records.Count ? null : $"{shard.Id}|{last}|{_generation}";
-        return new Page(shard.Records[from..to], next, WrittenAt ?? DateTimeOffset.UtcNow);
+        return new Page(shard.Records[from..to], next, WrittenAt ?? DateTimeOffset.UtcNow, TraceParent);
     }
 
     private TimeSpan? TakeDelay(string operation)
@@ -270,7 +273,7 @@ internal sealed class ScriptedStream : IAsyncDisposable
         statusCode: status);
 
     /// <summary>The answer of GetRecords.</summary>
-    private sealed class Page(List<int> numbers, string? nextIterator, DateTimeOffset writtenAt) : IResult
+    private sealed class Page(List<int> numbers, string? nextIterator, DateTimeOffset writtenAt, Func<int, string>? traceParent) : IResult
     {
         public async Task ExecuteAsync(HttpContext httpContext)
         {
@@ -314,6 +317,11 @@ internal sealed class ScriptedStream : IAsyncDisposable
             json.WriteStartObject("NewImage");
             WriteAttribute(json, "id", "S", number % 10);
             WriteAttribute(json, "n", "N", number);
+            if (traceParent is not null)
+            {
+                WriteAttribute(json, "trace_parent", "S", traceParent(number));
+            }
+
             json.WriteEndObject();
             json.WriteString("SequenceNumber", number.ToString("D21", CultureInfo.InvariantCulture));
             json.WriteNumber("SizeBytes", 20);
@@ -322,10 +330,13 @@ internal sealed class ScriptedStream : IAsyncDisposable
             json.WriteEndObject();
         }
 
-        private static void WriteAttribute(Utf8JsonWriter json, string name, string type, int value)
+        private static void WriteAttribute(Utf8JsonWriter json, string name, string type, int value) =>
+            WriteAttribute(json, name, type, value.ToString(CultureInfo.InvariantCulture));
+
+        private static void WriteAttribute(Utf8JsonWriter json, string name, string type, string value)
         {
             json.WriteStartObject(name);
-            json.WriteString(type, value.ToString(CultureInfo.InvariantCulture));
+            json.WriteString(type, value);
             json.WriteEndObject();
         }
     }

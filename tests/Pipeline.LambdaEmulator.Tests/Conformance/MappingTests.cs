@@ -15,7 +15,7 @@ public sealed class MappingTests : IAsyncLifetime
 
     private readonly string _state = Directory.CreateTempSubdirectory().FullName;
     private readonly List<int> _processed = [];
-    private readonly Telemetry _telemetry = new();
+    private readonly Telemetry _telemetry = new("trace_parent");
     private ScriptedStream _stream = null!;
     private FunctionHost _function = null!;
 
