@@ -13,7 +13,7 @@ public class SeedTests(PipelineFixture pipeline)
     {
         var before = await pipeline.ChangesAsync(Cancelled);
 
-        var seeded = await pipeline.SeedAsync(["--generate", "1000", "--seed", "1"], Cancelled);
+        var seeded = await pipeline.SeedAsync(["--generate", "300", "--seed", "1"], Cancelled);
 
         await pipeline.AwaitEqualAsync(before + seeded.AcceptedWrites, Cancelled);
     }
@@ -22,7 +22,7 @@ public class SeedTests(PipelineFixture pipeline)
     [Fact]
     public async Task Real_orders_arrive_with_every_change()
     {
-        var limit = Environment.GetEnvironmentVariable("OLIST_LIMIT") ?? "1000";
+        var limit = Environment.GetEnvironmentVariable("OLIST_LIMIT") ?? "300";
         var olist = PipelineFixture.OlistDirectory;
         Assert.SkipWhen(olist is null, "The Olist data set is not at hand: set OLIST_DIR to its folder, or put it at ../shared/data/olist.");
         var before = await pipeline.ChangesAsync(Cancelled);
