@@ -44,13 +44,38 @@ try
         api.WithEnvironment(name, value);
     }
 
-    builder.AddProject("loader", "../Pipeline.Loader/Pipeline.Loader.csproj")
+    var loader = builder.AddProject("loader", "../Pipeline.Loader/Pipeline.Loader.csproj")
         .WithHttpEndpoint(port: builder.Port("loader", LocalSettings.LoaderPort), isProxied: false)
         .WithHttpHealthCheck("/health")
         .WithReference(platform.Warehouse)
         .On(platform)
         .WaitFor(emulator)
         .WaitFor(platform.WarehouseServer);
+
+    // What people do to a running pipeline, as buttons of the dashboard.
+    var settings = new Dictionary<string, ReferenceExpression>(platform.Environment)
+    {
+        ["ConnectionStrings__warehouse"] = platform.Warehouse.Resource.ConnectionStringExpression,
+        [LocalIssuer.KeySetting] = ReferenceExpression.Create($"{issuer.ApiSettings[LocalIssuer.KeySetting]}"),
+    };
+    api.WithOperatorCommand(
+        "place-orders",
+        "Place 100 orders",
+        new CommandOptions { IconName = "Cart", Description = "Sends the whole lives of 100 generated orders through the API." },
+        settings,
+        () => ["seed", "--api", api.GetEndpoint("http").Url, "--generate", "100", "--seed", $"{Random.Shared.Next()}"]);
+    loader.WithOperatorCommand(
+        "reconcile",
+        "Reconcile",
+        new CommandOptions { IconName = "Scales", Description = "Compares the table with the warehouse; nothing is changed." },
+        settings,
+        () => ["reconcile"]);
+    loader.WithOperatorCommand(
+        "replay-today",
+        "Replay today",
+        new CommandOptions { IconName = "ArrowRepeatAll", Description = "Loads the change files of today (UTC) again; what is there stays as it is." },
+        settings,
+        () => ["replay", "--from", $"{DateTime.UtcNow:yyyy-MM-dd}T00:00Z", "--to", $"{DateTime.UtcNow:yyyy-MM-dd}T23:00Z"]);
 
     Console.WriteLine($"A token for the Orders API, for the merchant m-1 and 12 hours (another: dotnet run --project Pipeline.Ops -- token --help):");
     Console.WriteLine($"TOKEN={issuer.Token("m-1", TimeSpan.FromHours(12), LocalIssuer.AllScopes)}");

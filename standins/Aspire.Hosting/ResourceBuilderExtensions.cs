@@ -67,6 +67,11 @@ public static class ResourceBuilderExtensions
         where T : IResource =>
         builder.With(process => process.OnReady.Add((ready, cancellationToken) => callback(builder.Resource, ready, cancellationToken)));
 
+    public static IResourceBuilder<T> WithCommand<T>(
+        this IResourceBuilder<T> builder, string name, string displayName, Func<ExecuteCommandContext, Task<ExecuteCommandResult>> executeCommand,
+        CommandOptions? commandOptions = null)
+        where T : IResource => builder.With(process => process.Commands.Add(new Command(name, displayName, commandOptions ?? new(), executeCommand)));
+
     public static IResourceBuilder<T> WithParentRelationship<T>(this IResourceBuilder<T> builder, IResourceBuilder<IResource> parent)
         where T : IResource
     {

@@ -108,6 +108,29 @@ public sealed class StandInTests
     }
 
     [Fact]
+    public async Task A_command_of_a_resource_is_carried_out_and_tells_why_it_failed()
+    {
+        await using var app = new StandIn();
+        app.AddScript("worker", Sleeps)
+            .WithCommand("greet", "Greet", context => Task.FromResult(CommandResults.Success($"hello {context.ResourceName}")))
+            .WithCommand("break", "Break", _ => Task.FromResult(CommandResults.Failure("out of cheese")));
+        var orchestrator = app.Build();
+        app.Run(orchestrator);
+        await app.UntilAsync(() => orchestrator.Find("worker")!.Status.State == ResourceState.Running, "the worker");
+        using var http = new HttpClient { BaseAddress = new Uri(orchestrator.ControlUrl) };
+
+        Assert.Equal((true, """{"message":"hello worker"}"""), await TellAsync("greet"));
+        Assert.Equal((false, """{"message":"out of cheese"}"""), await TellAsync("break"));
+        Assert.Equal((false, """{"message":"There is no command dance of worker: start, stop, restart, greet, break."}"""), await TellAsync("dance"));
+
+        async Task<(bool, string)> TellAsync(string command)
+        {
+            using var answer = await http.PostAsync($"/resources/worker/{command}", content: null, Cancelled);
+            return (answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync(Cancelled));
+        }
+    }
+
+    [Fact]
     public async Task Stopping_ends_what_a_process_started_even_if_it_ignores_SIGTERM()
     {
         await using var app = new StandIn();

@@ -53,6 +53,8 @@ public abstract class ProcessResource(string name)
 
     internal List<Func<ResourceReadyEvent, CancellationToken, Task>> OnReady { get; } = [];
 
+    internal List<Command> Commands { get; } = [];
+
     internal abstract string Kind { get; }
 
     /// <summary>What it was made from.</summary>

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
+using Aspire.Hosting.ApplicationModel;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
@@ -48,31 +49,47 @@ internal sealed class ResourceServer(Orchestrator orchestrator) : IAsyncDisposab
         _application.Use(RefuseBrowsersAsync);
         _application.MapGrpcService<ResourceService>();
         _application.MapGet("/resources", () => orchestrator.Runs.Select(Describe));
-        _application.MapPost("/resources/{name}/{command}", async (string name, string command) =>
-            orchestrator.Find(name) is not { } run ? Results.NotFound(new { error = $"There is no resource `{name}`." })
-            : await ExecuteAsync(run, command) ? Results.Ok(Describe(run))
-            : Results.BadRequest(new { error = $"There is no command `{command}`: start, stop or restart." }));
+        _application.MapPost("/resources/{name}/{command}", async (string name, string command, CancellationToken cancelled) =>
+        {
+            if (orchestrator.Find(name) is not { } run)
+            {
+                return Results.NotFound(new { message = $"There is no resource {name}." });
+            }
+
+            var result = await ExecuteAsync(run, command, cancelled);
+            return Results.Json(new { message = result.Message }, statusCode: result.Success ? 200 : 400);
+        });
         await _application.StartAsync(cancellationToken);
 
         DashboardServiceUrl = $"http://127.0.0.1:{dashboardPort}";
         return $"http://127.0.0.1:{controlPort}";
     }
 
-    /// <returns>False when there is no such command.</returns>
-    public static async Task<bool> ExecuteAsync(ResourceRun run, string command)
+    public static async Task<ExecuteCommandResult> ExecuteAsync(ResourceRun run, string command, CancellationToken cancellationToken)
     {
+        if (run.Resource.Commands.Find(own => own.Name == command) is { } own)
+        {
+            return await own.Execute(new ExecuteCommandContext { ResourceName = run.Name, CancellationToken = cancellationToken });
+        }
+
+        if (command is not ("start" or "stop" or "restart"))
+        {
+            IEnumerable<string> known = ["start", "stop", "restart", .. run.Resource.Commands.Select(other => other.Name)];
+            return CommandResults.Failure($"There is no command {command} of {run.Name}: {string.Join(", ", known)}.");
+        }
+
         // For a dead one: the last of its life may still be under way.
-        if (command is "stop" or "restart" || !run.Status.IsAlive)
+        if (command != "start" || !run.Status.IsAlive)
         {
             await run.StopAsync();
         }
 
-        if (command is "start" or "restart")
+        if (command != "stop")
         {
             run.Start();
         }
 
-        return command is "start" or "stop" or "restart";
+        return CommandResults.Success($"{run.Name}: {command}.");
     }
 
     public async ValueTask DisposeAsync()

@@ -65,14 +65,14 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
     public override async Task<ResourceCommandResponse> ExecuteResourceCommand(ResourceCommandRequest request, ServerCallContext context)
     {
         Authorize(context);
-        var done = orchestrator.Find(request.ResourceName) is { } run && await ResourceServer.ExecuteAsync(run, request.CommandName);
-        return done
-            ? new ResourceCommandResponse { Kind = ResourceCommandResponseKind.Succeeded }
-            : new ResourceCommandResponse
-            {
-                Kind = ResourceCommandResponseKind.Failed,
-                ErrorMessage = $"`{request.ResourceName}` has no command `{request.CommandName}`.",
-            };
+        var result = orchestrator.Find(request.ResourceName) is { } run
+            ? await ResourceServer.ExecuteAsync(run, request.CommandName, context.CancellationToken)
+            : CommandResults.Failure($"There is no resource `{request.ResourceName}`.");
+        return new ResourceCommandResponse
+        {
+            Kind = result.Success ? ResourceCommandResponseKind.Succeeded : ResourceCommandResponseKind.Failed,
+            Message = result.Message ?? "",
+        };
     }
 
     /// <summary>There is nothing to ask the user; but without this call the dashboard takes the connection for lost.</summary>
@@ -152,6 +152,14 @@ internal sealed class ResourceService(Orchestrator orchestrator, ResourceServer 
             IconName = command.Icon,
             IsHighlighted = true,
             State = status.IsAlive == (command.Name == "start") ? ResourceCommandState.Hidden : ResourceCommandState.Enabled,
+        }));
+        message.Commands.AddRange(resource.Commands.Select(command => new ResourceCommand
+        {
+            Name = command.Name,
+            DisplayName = command.DisplayName,
+            DisplayDescription = command.Options.Description ?? "",
+            IconName = command.Options.IconName ?? "",
+            State = status.IsReady ? ResourceCommandState.Enabled : ResourceCommandState.Disabled,
         }));
         message.Relationships.AddRange(resource.WaitsFor.Select(other => new ResourceRelationship { ResourceName = other.Name, Type = "WaitFor" }));
         message.Properties.Add(Property(resource is ProjectResource ? "project.path" : "executable.path", resource.Source));
