@@ -365,8 +365,8 @@ public sealed class Loader(
                 return [];
             }
 
-            var loaded = changes.Select(c => (c.OrderId, c.SequenceNumber)).ToHashSet();
-            return [.. parked.Where(p => settled.Contains(p) || loaded.Contains((p.OrderId, p.SequenceNumber)))];
+            var loaded = changes.ToLookup(c => (c.OrderId, c.SequenceNumber));
+            return [.. parked.Where(p => settled.Contains(p) || loaded[(p.OrderId, p.SequenceNumber)].Any(p.Is))];
         }
         catch (Exception e)
         {

@@ -35,6 +35,7 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : SqlWarehouse(
     {
         command.Parameters.AddWithValue("orders", parked.Select(p => p.OrderId).ToArray());
         command.Parameters.AddWithValue("sequences", parked.Select(p => p.SequenceNumber.ToString()).ToArray());
+        command.Parameters.AddWithValue("versions", parked.Select(p => p.Version ?? UnknownVersion).ToArray());
     }
 
     private sealed class PostgresLoad(NpgsqlConnection connection, NpgsqlTransaction transaction) : Load(connection, transaction, Dialect)

@@ -10,7 +10,15 @@ namespace Pipeline.Loader;
 /// <param name="OrderId">The order whose later changes wait behind it.</param>
 /// <param name="SequenceNumber">Greater ones of the order wait.</param>
 /// <param name="Attempt">How often it was tried.</param>
-public sealed record ParkedChange(string Key, string OrderId, SequenceNumber SequenceNumber, int Attempt);
+/// <param name="Version">
+/// Null when the record could not be decoded; it has a sequence number of its own then. Snapshots of an order share theirs,
+/// and only the version tells them apart.
+/// </param>
+public sealed record ParkedChange(string Key, string OrderId, SequenceNumber SequenceNumber, int Attempt, long? Version = null)
+{
+    public bool Is(Change change) =>
+        OrderId == change.OrderId && SequenceNumber == change.SequenceNumber && (Version is null || Version == change.Version);
+}
 
 /// <summary>
 /// A change that the warehouse refused, whole, so that it can be loaded when the cause is mended. It follows from the
@@ -67,7 +75,13 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
             _known[found.Key] = (found.ETag, found.Parked);
         }
 
-        // What is gone was loaded or discarded; which of the two, the other prefix tells.
+        // What is here may be discarded all the same: the discard did not come to its end, or the record came back with its
+        // batch. What is gone was loaded or discarded; which of the two, the other prefix tells.
+        if (listed.Count > 0)
+        {
+            _discarded = null;
+        }
+
         var present = listed.Select(o => o.Key).ToHashSet(StringComparer.Ordinal);
         foreach (var gone in _known.Keys.Where(key => !present.Contains(key)).ToList())
         {
@@ -155,8 +169,9 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
         var orderId = Text(Member(Member(root, "change"), "order_id")) ?? Text(Member(Member(Member(stream, "keys"), "order_id"), "s"));
         var sequence = Text(Member(Member(root, "change"), "sequence_number")) ?? Text(Member(stream, "sequencenumber"));
         var attempt = Member(root, "attempt") is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var tries) ? tries : 1;
+        var version = Member(Member(root, "change"), "version") is { ValueKind: JsonValueKind.Number } count && count.TryGetInt64(out var known) ? known : (long?)null;
         return orderId is not null && SequenceNumber.TryParse(sequence, out var sequenceNumber)
-            ? new ParkedChange(key, orderId, sequenceNumber, attempt)
+            ? new ParkedChange(key, orderId, sequenceNumber, attempt, version)
             : null;
     }
 

@@ -163,7 +163,7 @@ public sealed partial class RedshiftWarehouse(NpgsqlDataSource database, IObject
             });
 
         public Task InsertParkedAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) => InsertAsync(
-            "staged_parked", [.. parked.Select((p, place) => new object[] { (long)place, p.OrderId, p.SequenceNumber.ToString() })], cancellationToken);
+            "staged_parked", [.. parked.Select((p, place) => new object[] { (long)place, p.OrderId, p.SequenceNumber.ToString(), p.Version ?? UnknownVersion })], cancellationToken);
 
         public override Task CommitAsync(CancellationToken cancellationToken) => CallAsync(async () =>
         {

@@ -11,6 +11,10 @@ namespace Pipeline.Loader;
 public abstract class SqlWarehouse(NpgsqlDataSource database, string dialect) : IWarehouse
 {
     private const int ReasonLengthMax = 1_000;
+
+    /// <summary>In SQL, of a parked change whose version is not known.</summary>
+    protected const long UnknownVersion = -1;
+
     private const string TimeFormat = "yyyy-MM-dd HH:mm:ss.ffffff";
 
     private readonly IReadOnlyList<string> _lockFailures = Sql.Read(dialect, "lock-failures");

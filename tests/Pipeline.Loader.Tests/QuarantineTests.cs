@@ -481,6 +481,47 @@ public class QuarantineTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task A_discarded_record_that_comes_back_holds_nothing_back_although_the_loader_never_saw_it_parked()
+    {
+        await using var database = await postgres.CreateDatabaseAsync();
+        using var harness = new Harness(new PostgresWarehouse(database));
+        await harness.Objects.PutAsync([Good("o-1", 1)]);
+        await harness.DrainAsync();
+
+        // Between two loads it is parked and discarded; then its batch is delivered again.
+        var key = ObjectKeys.Quarantine(Good("o-1", 2));
+        var payload = new QuarantinedChange("undecodable", Good("o-1", 2), 1).ToJson();
+        harness.Objects.Put(key, payload);
+        Assert.Equal(DiscardResult.Discarded, await Desk(harness.Objects).DiscardAsync(key, "rubbish", "ana", Cancelled));
+        harness.Objects.Put(key, payload);
+        await harness.Objects.PutAsync([Good("o-1", 3)]);
+        await harness.DrainAsync();
+
+        Assert.Equal(["o-1|3"], await database.RowsAsync("SELECT order_id, version FROM orders"));
+    }
+
+    [Fact]
+    public async Task A_parked_snapshot_is_not_taken_for_another_version_of_its_order()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        using var harness = new Harness(new PostgresWarehouse(database));
+        Change Snapshot(long version) => Good("o-1", 1) with { Operation = Operation.Snapshot, SequenceNumber = SequenceNumber.Zero, Version = version, EventId = $"snapshot-{version}" };
+        await harness.Objects.PutAsync([Snapshot(2) with { MerchantId = "poison" }]);
+        await harness.DrainAsync();
+        var key = Assert.Single(harness.Objects.Keys(Names.QuarantinePrefix));
+
+        await harness.Objects.PutAsync([Snapshot(1)]);
+        await harness.DrainAsync();
+        Assert.Equal(key, Assert.Single(harness.Objects.Keys(Names.QuarantinePrefix)));
+
+        await MendAsync(database);
+        await RedriveAllAsync(harness.Objects);
+        await SettleAsync(harness);
+        Assert.Equal(["o-1|2"], await database.RowsAsync("SELECT order_id, version FROM orders"));
+        Assert.Empty(harness.Objects.Keys(Names.QuarantinePrefix));
+    }
+
+    [Fact]
     public async Task A_discard_leaves_a_record_of_who_did_it_when_and_why_and_a_second_one_says_so()
     {
         await using var database = await PoisonedAsync(withKeys: true);

@@ -2,8 +2,11 @@
 -- the driver would read one at the edge of its range as infinity.
 WITH parked AS (
     SELECT p.order_id, min(p.sequence_number) AS first_parked
-    FROM unnest(@orders, @sequences) AS p (order_id, sequence_number)
-    WHERE NOT EXISTS (SELECT 1 FROM order_changes c WHERE c.order_id = p.order_id AND c.sequence_number = p.sequence_number)
+    FROM unnest(@orders, @sequences, @versions) AS p (order_id, sequence_number, version)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM order_changes c
+        WHERE c.order_id = p.order_id AND c.sequence_number = p.sequence_number AND p.version IN (c.version, -1)
+    )
     GROUP BY p.order_id
 )
 SELECT

@@ -65,7 +65,8 @@ CREATE TEMP TABLE staged_winners (
 CREATE TEMP TABLE staged_parked (
     place           bigint NOT NULL,
     order_id        varchar(2048) NOT NULL,
-    sequence_number varchar(64) NOT NULL
+    sequence_number varchar(64) NOT NULL,
+    version         bigint NOT NULL
 ) DISTKEY (order_id);
 
 CREATE TEMP TABLE staged_ledger (

@@ -2,7 +2,7 @@
 WITH loaded AS (
     SELECT DISTINCT p.place
     FROM staged_parked p
-    JOIN order_changes c ON c.order_id = p.order_id AND c.sequence_number = p.sequence_number
+    JOIN order_changes c ON c.order_id = p.order_id AND c.sequence_number = p.sequence_number AND p.version IN (c.version, -1)
 ),
 parked AS (
     SELECT p.order_id, min(p.sequence_number) AS first_parked
