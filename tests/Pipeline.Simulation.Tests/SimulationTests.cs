@@ -7,12 +7,32 @@ namespace Pipeline.Simulation.Tests;
 public class SimulationTests
 {
     [Fact]
-    public void Some_hundred_schedules_with_all_faults_keep_all_invariants()
+    public void Two_hundred_schedules_with_all_faults_keep_all_invariants()
     {
-        var result = RunMany(Schedule.Of, 400);
+        var result = RunMany(Schedule.Of, 200);
 
         Assert.Empty(result.Failures.Select(f => $"seed {f.Schedule.Seed}: {f.Violation}"));
-        Assert.Equal(400UL, result.Schedules);
+        Assert.Equal(200UL, result.Schedules);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task The_production_SQL_keeps_all_invariants(bool withKeys)
+    {
+        await using var postgres = await PostgresSimulation.StartAsync(workers: 1, withKeys, TestContext.Current.CancellationToken);
+        var result = new Campaign(Schedule.Of, postgres.Fresh).Run(1, 10, threads: 1, failuresMax: 3, _ => { });
+
+        Assert.Empty(result.Failures.Select(f => $"seed {f.Schedule.Seed}: {f.Violation}"));
+        Assert.Equal(10UL, result.Schedules);
+    }
+
+    [Fact]
+    public void Every_mutant_can_be_applied()
+    {
+        Assert.True(Mutants.All.Count >= 20);
+        Assert.Equal(Mutants.All.Count, Mutants.All.Select(m => m.Name).Distinct().Count());
+        Assert.Empty(MutantRun.Stale(MutantRun.Root(), Mutants.All));
     }
 
     [Theory]

@@ -141,6 +141,6 @@ internal static class Exercise
         "waiting: free", "waiting: not free yet", "load: has to wait",
         "object: parked by the loader, or once more", "object: discarded", "object: redriven", "object: left the quarantine",
         "redrive: Written", "redrive: StillUndecodable", "redrive: Discarded", "redrive: Gone", "discard: Discarded", "discard: AlreadyDiscarded",
-        "operator: done", "operator: failed",
+        "operator: done", "operator: failed", "backfill: done", "backfill: failed",
     ];
 }

@@ -104,7 +104,7 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
         return turn.Task;
     }
 
-    private bool IsLoaded(ParkedChange parked) => _history.GetValueOrDefault(parked.OrderId, []).Exists(c => c.SequenceNumber == parked.SequenceNumber);
+    private bool IsLoaded(ParkedChange parked) => _history.GetValueOrDefault(parked.OrderId, []).Exists(parked.Is);
 
     private static (string, long, SequenceNumber) KeyOf(Change change) => (change.OrderId, change.Version, change.SequenceNumber);
 

@@ -110,7 +110,11 @@ internal sealed class Oracle(World world)
         var parking = new Parking(pipeline);
 
         // I2 and I3: every emitted change once, exactly as it was written: loaded, waiting, parked or discarded.
-        var loaded = content.Changes.GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
+        var snapshots = content.Changes.Where(c => c.Operation == Core.Operation.Snapshot).ToList();
+        Require(
+            snapshots.All(pipeline.Snapshots.Contains) && snapshots.DistinctBy(s => (s.OrderId, s.Version, s.SequenceNumber)).Count() == snapshots.Count,
+            () => "I2: a snapshot is loaded twice, or was never read");
+        var loaded = content.Changes.Except(snapshots).GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
         var waiting = content.Waiting.GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
         foreach (var write in pipeline.Table.Writes)
         {
@@ -135,7 +139,7 @@ internal sealed class Oracle(World world)
 
         Require(loaded.Count == 0, () => $"I3: {loaded.Count} changes are loaded that nobody wrote, for example {Of(loaded.First().Value[0])}");
         Require(waiting.Count == 0, () => $"I3: {waiting.Count} changes wait that nobody wrote, for example {Of(waiting.First().Value[0])}");
-        var emitted = pipeline.Table.Writes.Select(w => w.EventId).ToHashSet(StringComparer.Ordinal);
+        var emitted = pipeline.Table.Writes.Select(w => w.EventId).Concat(pipeline.Snapshots.Select(s => s.EventId)).ToHashSet(StringComparer.Ordinal);
         Require(parking.All.IsSubsetOf(emitted), () => "I3: records are parked that nobody wrote");
 
         // I1: the row of each order is its last change, unless a change is parked or discarded; then it is the best of the others.
@@ -162,17 +166,36 @@ internal sealed class Oracle(World world)
                 () => $"I6: the acknowledged {(isRemoval ? "removal" : "write")} of {orderId} with trace {trace} is lost");
         }
 
+        CheckDigests(pipeline, content, parking);
         foreach (var fault in pipeline.Warehouse.Faults())
         {
             world.Violate(fault);
         }
     }
 
+    /// <summary>What a reconciliation would see: equal digests for what is equal, and another one for a row that is there twice.</summary>
+    private void CheckDigests(OrderPipeline pipeline, WarehouseContent content, Parking parking)
+    {
+        var (table, warehouse) = (default(DigestSum), default(DigestSum));
+        foreach (var row in content.Orders.Where(o => o.Operation != Core.Operation.Remove))
+        {
+            var isWhole = pipeline.Table.Writes.TrueForAll(w => w.OrderId != row.OrderId || (!parking.IsParked(w) && !parking.IsDiscarded(w)));
+            if (isWhole && pipeline.Table.Read(row.OrderId)?.Decoded is { } item)
+            {
+                (table, warehouse) = (table.Add(OrderDigest.HashOf(item)), warehouse.Add(OrderDigest.HashOf(row)));
+                var twice = warehouse.Add(OrderDigest.HashOf(row)).Add(OrderDigest.HashOf(row));
+                Require(twice.High != warehouse.High && twice.Low != warehouse.Low, () => $"I1: two more rows of {row.OrderId} do not change the digest");
+            }
+        }
+
+        Require(table == warehouse, () => $"I1: the digest of the table is {table}, that of the warehouse {warehouse}");
+    }
+
     /// <summary>I4: a warehouse that was built anew holds the same.</summary>
     /// <remarks>
-    /// Two things are told from it. A change that was refused and is parked behind another one has not been redriven; its
-    /// file brings it back as one that waits. And a discard that races with the load of its change has come too late; a
-    /// rebuilt warehouse leaves that change out.
+    /// Three things are no difference. Of two snapshots of one version the one that was loaded first stays. A change that
+    /// was refused and is parked behind another one has not been redriven; its file brings it back as one that waits. And a
+    /// discard that races with the load of its change has come too late; a rebuilt warehouse leaves that change out.
     /// </remarks>
     public void CheckRebuilt(OrderPipeline pipeline, WarehouseContent live, WarehouseContent rebuilt)
     {
@@ -191,13 +214,27 @@ internal sealed class Oracle(World world)
 
         void Compare(string table, IReadOnlyList<Change> liveRows, IReadOnlyList<Change> rebuiltRows)
         {
-            var before = liveRows.Where(c => !parked.Contains(c.EventId) && !discardedTooLate.Contains(c.OrderId)).ToList();
-            var after = rebuiltRows.Where(c => !parked.Contains(c.EventId) && !discardedTooLate.Contains(c.OrderId)).ToList();
+            var before = Comparable(liveRows);
+            var after = Comparable(rebuiltRows);
             var only = before.Except(after).Concat(after.Except(before)).ToList();
             Require(
                 only.Count == 0 && before.Count == after.Count,
                 () => $"I4: rebuilt from the bucket, {table} has {after.Count} rows and not the {before.Count} that there were{(only.Count > 0 ? $"; only in one of them is {Of(only[0])}" : "")}");
         }
+
+        List<Change> Comparable(IReadOnlyList<Change> rows) =>
+        [
+            .. rows.Where(c => !parked.Contains(c.EventId) && !discardedTooLate.Contains(c.OrderId)).Select(c => c.Operation != Core.Operation.Snapshot ? c : new Change
+            {
+                OrderId = c.OrderId,
+                Version = c.Version,
+                SequenceNumber = c.SequenceNumber,
+                EventId = "",
+                Operation = c.Operation,
+                ChangedAt = default,
+                Document = "",
+            }),
+        ];
     }
 
     /// <summary>The object holds the whole record: nothing of the image is missing.</summary>

@@ -5,7 +5,6 @@ using Amazon.Lambda.DynamoDBEvents;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging.Abstractions;
-using Microsoft.Extensions.Options;
 using Npgsql;
 using Pipeline.Core;
 using Pipeline.LambdaEmulator;
@@ -13,6 +12,7 @@ using Pipeline.LambdaEmulator.EventSource;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.Loader;
+using Pipeline.Ops;
 using Pipeline.Ops.Quarantine;
 using Pipeline.Processor;
 
@@ -30,7 +30,7 @@ internal sealed class OrderPipeline
     private static readonly Guid MappingId = new("11111111-2222-3333-4444-555555555555");
 
     /// <summary>Nobody listens to spans and metrics, so one of each does for all runs.</summary>
-    private static readonly Telemetry EmulatorTelemetry = new();
+    private static readonly Telemetry EmulatorTelemetry = new("trace_parent");
     private static readonly LoaderTelemetry LoadTelemetry = new(new Meters(), new LoaderStatus());
 
     /// <summary>The worker wants one; its migrations are not part of what is simulated, so it never gets to connect.</summary>
@@ -92,6 +92,9 @@ internal sealed class OrderPipeline
 
     /// <summary>Writes whose success the client knows: order and trace of each.</summary>
     public List<(string OrderId, string TraceParent, bool IsRemoval)> Acknowledged { get; } = [];
+
+    /// <summary>Changes that may be in files besides those of the stream.</summary>
+    public HashSet<Change> Snapshots { get; } = [];
 
     /// <summary>Keys of objects that somebody else put among the change files.</summary>
     public HashSet<string> Junk { get; } = new(StringComparer.Ordinal);
@@ -173,7 +176,7 @@ internal sealed class OrderPipeline
         var calls = CallsOf(process);
         var objects = new BucketPort(calls, Bucket);
         var warehouse = new WarehousePort(calls, Warehouse, State);
-        var options = Options.Create(_schedule.Settings.Loader);
+        var options = Microsoft.Extensions.Options.Options.Create(_schedule.Settings.Loader);
         var status = new LoaderStatus();
         var discovery = new Discovery(objects, warehouse, options, process, NullLogger<Discovery>.Instance);
         var loader = new Loader.Loader(discovery, objects, warehouse, status, LoadTelemetry, options, process, NullLogger<Loader.Loader>.Instance);
@@ -247,6 +250,9 @@ internal sealed class OrderPipeline
             case OperationKind.Redrive:
                 Redrive();
                 break;
+            case OperationKind.ReadTable:
+                ReadTable(operation);
+                break;
             case OperationKind.Discard:
                 Operate(desk => DiscardAsync(desk, operation.Target));
                 break;
@@ -294,6 +300,33 @@ internal sealed class OrderPipeline
         {
             _world.Count($"discard: {await desk.DiscardAsync(parked[target % parked.Count].Key, "simulated", "operator", CancellationToken.None)}");
         }
+    }
+
+    /// <summary>
+    /// What a backfill does: the images as they are now, ranked before everything of the stream, in a change file that is
+    /// written while changes go on.
+    /// </summary>
+    private void ReadTable(Operation operation)
+    {
+        var now = new DateTimeOffset(_world.Now.UtcTicks - (_world.Now.UtcTicks % TimeSpan.TicksPerSecond), TimeSpan.Zero);
+        List<Change> read = [];
+        foreach (var decoded in Table.Items.Select(item => item.Decoded).OfType<Change>())
+        {
+            var snapshot = decoded with { Operation = Core.Operation.Snapshot, SequenceNumber = SequenceNumber.Zero, ChangedAt = now };
+            read.Add(snapshot with { EventId = ObjectKeys.SnapshotId(snapshot) });
+        }
+
+        Snapshots.UnionWith(read);
+        var process = NewProcess("backfill");
+        var calls = CallsOf(process);
+        process.Ended += reason => _world.Count(reason is null ? "backfill: done" : "backfill: failed");
+        process.Start(async () =>
+        {
+            await calls.PauseAsync(new Chance(operation.Detail).Time(0, 20));
+            var writer = new ChangeWriter(new BucketPort(calls, Bucket), rowsMax: 3);
+            await writer.AddAsync(read, CancellationToken.None);
+            await writer.FlushAsync(CancellationToken.None);
+        });
     }
 
     /// <summary>A command of the operator's is a process of its own; a killed one is not started again.</summary>

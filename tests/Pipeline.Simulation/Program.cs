@@ -10,41 +10,75 @@ internal static class Program
     private const int Idle = 2;
 
     /// <summary>With fewer seeds than this a rare fault may be missing by chance.</summary>
-    private const ulong SeedsForCoverage = 5_000;
+    private const ulong SeedsForCoverage = 10_000;
     private const int FailuresShown = 5;
 
-    public static int Main(string[] args)
+    public static async Task<int> Main(string[] args)
     {
         var seed = new Option<ulong?>("--seed") { Description = "Replay one schedule and print its trace and the hash of it.", HelpName = "S" };
         var seeds = new Option<ulong?>("--seeds") { Description = "Run this many schedules.", HelpName = "N" };
         var from = new Option<ulong>("--from") { Description = "The first seed of --seeds.", HelpName = "S", DefaultValueFactory = _ => 1 };
-        var threads = new Option<int>("--threads") { Description = "Schedules at once, each on one thread.", HelpName = "T", DefaultValueFactory = _ => System.Environment.ProcessorCount };
+        var threads = new Option<int>("--threads") { Description = "Schedules at once, each on one thread.", HelpName = "T", DefaultValueFactory = _ => Environment.ProcessorCount };
         var shrink = new Option<bool>("--shrink") { Description = "With --seed: replay the smallest case that fails in the same way." };
+        var untilViolation = new Option<bool>("--until-violation") { Description = "With --seeds: stop at the first violation and print nothing but it, unshrunk." };
+        var warehouse = new Option<string>("--warehouse")
+        {
+            Description = "memory: the meaning of the load in C#; postgres: the production SQL on a PostgreSQL that is started for it.",
+            DefaultValueFactory = _ => "memory",
+        };
+        warehouse.AcceptOnlyFromAmong("memory", "postgres");
+        var withoutKeys = new Option<bool>("--without-keys") { Description = "With --warehouse postgres: drop every unique and primary key, as Redshift enforces none." };
+        var mutants = new Option<bool>("--mutants") { Description = "Break a copy of the production code in every way of the list and show that each is found." };
+        var only = new Option<string?>("--only") { Description = "With --mutants: those whose name contains this.", HelpName = "NAME" };
         var root = new RootCommand(
             """
             Simulate the whole pipeline: seeded schedules of writes, faults and crashes, on one thread and with a clock of their
             own, with the invariants checked against an oracle (docs/simulation.md).
 
-            Exit codes: 0 all hold; 1 an invariant is violated; 2 something was never exercised.
+            Exit codes: 0 all hold (all mutants are killed); 1 an invariant is violated (a mutant survives); 2 something was
+            never exercised.
             """)
         {
-            seed, seeds, from, threads, shrink,
+            seed, seeds, from, threads, shrink, untilViolation, warehouse, withoutKeys, mutants, only,
         };
         root.Validators.Add(result =>
         {
-            if (result.GetValue(seed) is null == result.GetValue(seeds) is null)
+            if ((result.GetValue(seed) is not null ? 1 : 0) + (result.GetValue(seeds) is not null ? 1 : 0) + (result.GetValue(mutants) ? 1 : 0) != 1)
             {
-                result.AddError("Give either --seed S or --seeds N.");
+                result.AddError("Give one of --seed S, --seeds N and --mutants.");
             }
         });
-        root.SetAction(parsed =>
+        root.SetAction(async (parsed, cancellationToken) =>
         {
             var console = AnsiConsole.Console;
-            return parsed.GetValue(seed) is { } one
-                ? Replay(one, parsed.GetValue(shrink), () => new MemoryWarehouse())
-                : RunMany(parsed.GetValue(from), parsed.GetValue(seeds)!.Value, parsed.GetValue(threads), _ => new MemoryWarehouse(), console);
+            if (Console.IsOutputRedirected)
+            {
+                // A file or a pipe has no width; the library's guess of 80 would break the lines.
+                console.Profile.Width = 240;
+            }
+
+            if (parsed.GetValue(mutants))
+            {
+                return await MutantRun.RunAsync(parsed.GetValue(only), console, cancellationToken);
+            }
+
+            var workers = parsed.GetValue(seed) is null ? parsed.GetValue(threads) : 1;
+            await using var postgres = parsed.GetValue(warehouse) == "postgres"
+                ? await PostgresSimulation.StartAsync(workers, withKeys: !parsed.GetValue(withoutKeys), cancellationToken)
+                : null;
+            ISimulatedWarehouse WarehouseOf(int worker) => postgres?.Fresh(worker) ?? new MemoryWarehouse();
+
+            if (parsed.GetValue(seed) is { } one)
+            {
+                return Replay(one, parsed.GetValue(shrink), () => WarehouseOf(0));
+            }
+
+            var (first, count) = (parsed.GetValue(from), parsed.GetValue(seeds)!.Value);
+            return parsed.GetValue(untilViolation)
+                ? UntilViolation(first, count, workers, WarehouseOf)
+                : RunMany(first, count, workers, WarehouseOf, console);
         });
-        return root.Parse(args).Invoke();
+        return await root.Parse(args).InvokeAsync();
     }
 
     private static int Replay(ulong seed, bool shrink, Func<ISimulatedWarehouse> warehouseOf)
@@ -61,16 +95,23 @@ internal static class Program
         return outcome.Violation is null ? 0 : Violated;
     }
 
+    private static int UntilViolation(ulong from, ulong count, int threads, Func<int, ISimulatedWarehouse> warehouseOf)
+    {
+        var result = new Campaign(Schedule.Of, warehouseOf).Run(from, count, threads, failuresMax: 1, _ => { });
+        if (result.Failures.Count == 0)
+        {
+            return 0;
+        }
+
+        Console.Out.WriteLine(string.Create(
+            CultureInfo.InvariantCulture, $"violated after {result.SeedsToFailure} seeds: seed {result.Failures[0].Schedule.Seed}: {result.Failures[0].Violation}"));
+        return Violated;
+    }
+
     private static int RunMany(ulong from, ulong count, int threads, Func<int, ISimulatedWarehouse> warehouseOf, IAnsiConsole console)
     {
         var campaign = new Campaign(Schedule.Of, warehouseOf);
         CampaignResult? result = null;
-        if (Console.IsOutputRedirected)
-        {
-            // A file or a pipe has no width; the library's guess of 80 would break the lines.
-            console.Profile.Width = 240;
-        }
-
         if (console.Profile.Capabilities.Interactive)
         {
             console.Progress()

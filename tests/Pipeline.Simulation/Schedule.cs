@@ -37,6 +37,9 @@ internal enum OperationKind
 
     /// <summary>The operator takes a parked change out for good.</summary>
     Discard,
+
+    /// <summary>All items are read from the table, as by a backfill, and written to a change file some time later.</summary>
+    ReadTable,
     KillEmulator,
     StopEmulator,
     PauseEmulator,
@@ -170,6 +173,11 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         }
 
         Add(chance.Between(0, 1), [OperationKind.CopyFile]);
+        if (chance.OneIn(4))
+        {
+            Add(chance.Between(1, 2), [OperationKind.ReadTable]);
+        }
+
         if (settings.FaultRate > 0)
         {
             Add(chance.Between(0, 4), [

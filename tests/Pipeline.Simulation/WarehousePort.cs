@@ -116,6 +116,7 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
                 {
                     _world.Count("begin: gave up waiting for the lock");
                     _waiting.Cancel();
+                    port._warehouse.Settle();
                 }
             });
             var begin = port._warehouse.BeginAsync(_waiting.Token);
