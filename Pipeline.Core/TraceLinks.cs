@@ -8,12 +8,26 @@ public static class TraceLinks
     /// <summary>A link for each of 10,000 changes would be larger than the batch; OpenTelemetry keeps 128.</summary>
     private const int LinksMax = 128;
 
-    public static IEnumerable<ActivityLink> Of(IEnumerable<Change> changes) => changes
-        .Select(change => change.TraceParent)
-        .OfType<string>()
-        .Distinct()
-        .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
-        .Where(request => request != default)
-        .Take(LinksMax)
-        .Select(request => new ActivityLink(request));
+    /// <summary>
+    /// A span linked to each request. The changes of one request go on with its trace; those of several belong to none
+    /// (OpenTelemetry's semantic conventions for messaging, "Consumer spans").
+    /// </summary>
+    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<Change> changes)
+    {
+        if (!source.HasListeners())
+        {
+            return null;
+        }
+
+        var requests = changes
+            .Select(change => change.TraceParent)
+            .OfType<string>()
+            .Distinct()
+            .Select(traceParent => ActivityContext.TryParse(traceParent, null, isRemote: true, out var request) ? request : default)
+            .Where(request => request != default)
+            .Take(LinksMax)
+            .ToList();
+        return source.StartActivity(
+            name, ActivityKind.Consumer, requests is [var only] ? only : default, links: requests.Select(request => new ActivityLink(request)));
+    }
 }

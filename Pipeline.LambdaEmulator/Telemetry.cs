@@ -51,7 +51,7 @@ public sealed class Telemetry : IDisposable
     public Activity? StartBatch(string function, BatchOrigin origin, Batch batch) => Start(
         function,
         batch.Count,
-        LinksOf(batch),
+        RequestsOf(batch),
         new("aws.dynamodb.stream.shard_id", origin.ShardId),
         new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
         new("lambda.batch.failed_attempts", batch.FailedAttempts));
@@ -59,23 +59,23 @@ public sealed class Telemetry : IDisposable
     public Activity? StartBatch(string function, string queue, QueueBatch batch) => Start(
         function, batch.Count, [], new("messaging.system", "aws_sqs"), new("messaging.destination.name", queue));
 
-    private Activity? Start(string function, int records, IEnumerable<ActivityLink> links, params KeyValuePair<string, object?>[] tags) =>
+    private Activity? Start(string function, int records, List<ActivityContext> requests, params KeyValuePair<string, object?>[] tags) =>
         _source.StartActivity(
             $"invoke {function}",
             ActivityKind.Client,
-            default(ActivityContext),
+            requests is [var only] ? only : default,
             [new("faas.invoked_name", function), new("messaging.batch.message_count", records), .. tags],
-            links);
+            requests.Select(request => new ActivityLink(request)));
 
-    private IEnumerable<ActivityLink> LinksOf(Batch batch) => _source.HasListeners()
-        ? batch.Records
+    /// <summary>The requests that wrote the records: those of a single one go on with its trace.</summary>
+    private List<ActivityContext> RequestsOf(Batch batch) => _source.HasListeners()
+        ? [.. batch.Records
             .Select(record => record.NewText(_traceAttribute))
             .OfType<string>()
             .Distinct()
-            .Select(traceParent => ActivityContext.TryParse(traceParent, null, out var request) ? request : default)
+            .Select(traceParent => ActivityContext.TryParse(traceParent, null, isRemote: true, out var request) ? request : default)
             .Where(request => request != default)
-            .Take(LinksMax)
-            .Select(request => new ActivityLink(request))
+            .Take(LinksMax)]
         : [];
 
     /// <param name="function">The function's name.</param>

@@ -30,15 +30,9 @@ public sealed class LoaderTelemetry : IDisposable
         _meter.CreateObservableGauge("pipeline.changes.waiting", () => status.WaitingChanges, "{change}", "Changes that wait behind a parked one of their order.");
     }
 
-    /// <summary>One span a load, linked with the requests that wrote its changes.</summary>
     public Activity? StartLoad(IReadOnlyList<Change> changes, IReadOnlyList<ChangeObject> files)
     {
-        if (!_activities.HasListeners())
-        {
-            return null;
-        }
-
-        var activity = _activities.StartActivity("load", ActivityKind.Consumer, default(ActivityContext), links: TraceLinks.Of(changes));
+        var activity = _activities.StartBatch("load", changes);
         activity?.SetTag("pipeline.files", files.Count);
         activity?.SetTag("pipeline.changes", changes.Count);
         return activity;

@@ -108,6 +108,10 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
     {
         using var file = new MemoryStream();
         await ChangeFile.WriteAsync(changes, file, cancellationToken);
+
+        // Named as OpenTelemetry's semantic conventions for AWS calls and for S3 say.
+        using var activity = Activities.StartActivity("S3.PutObject", ActivityKind.Client);
+        activity?.SetTag("rpc.system", "aws-api").SetTag("rpc.service", "S3").SetTag("rpc.method", "PutObject").SetTag("aws.s3.key", key);
         await objects.PutAsync(
             key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, Metadata(changes.Count, context), cancellationToken);
     }
@@ -149,15 +153,9 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
         return lowest;
     }
 
-    /// <summary>One span a batch, linked with the requests that wrote its changes.</summary>
     private static Activity? StartActivity(List<Change> changes, ILambdaContext context)
     {
-        if (!Activities.HasListeners())
-        {
-            return null;
-        }
-
-        var activity = Activities.StartActivity("process_orders", ActivityKind.Consumer, default(ActivityContext), links: TraceLinks.Of(changes));
+        var activity = Activities.StartBatch("process_orders", changes);
         activity?.SetTag("faas.invocation_id", context.AwsRequestId);
         return activity;
     }

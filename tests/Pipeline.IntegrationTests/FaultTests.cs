@@ -6,34 +6,6 @@ public class FaultTests(PipelineFixture pipeline)
 {
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
-    [Theory]
-    [InlineData("process-orders")]
-    [InlineData("lambda-emulator")]
-    [InlineData("loader")]
-    [InlineData("orders-api")]
-    public async Task A_process_that_is_killed_in_the_middle_of_the_load_loses_and_doubles_nothing(string name)
-    {
-        const int Kills = 3;
-        var before = await pipeline.ChangesAsync(Cancelled);
-        var victim = pipeline.Processes[name];
-
-        var seeding = pipeline.SeedAsync(["--generate", "600", "--seed", $"{name.Length}"], Cancelled);
-        for (var kill = 1; kill <= Kills; kill++)
-        {
-            // Each kill after a tenth more of the orders is in the table, so that there is work in flight.
-            await Eventually.TrueAsync(
-                async () => await pipeline.ItemsAsync($"gen-{name.Length}-", Cancelled) >= 60 * kill,
-                PipelineFixture.CatchUpDeadline,
-                () => $"the seeding goes on after {kill - 1} kills of {name}",
-                Cancelled);
-            Assert.False(seeding.IsCompleted, "The seeding ended before the process was killed.");
-            await victim.KillAsync();
-            await victim.StartAsync(Cancelled);
-        }
-
-        await pipeline.AwaitEqualAsync((await seeding).AcceptedWrites + before, Cancelled);
-    }
-
     [Fact]
     public async Task A_stream_that_is_delivered_again_from_its_beginning_changes_nothing()
     {

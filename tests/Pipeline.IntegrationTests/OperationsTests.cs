@@ -88,23 +88,38 @@ public class OperationsTests(PipelineFixture pipeline)
             StringComparison.Ordinal);
     }
 
-    /// <summary>The numbers are written out; the bound leaves room for a machine that has more to do than this.</summary>
+    /// <summary>
+    /// PIPELINE_REPLAY_CHANGES says how many changes to write first, for a long run by hand on an idle machine: there the bound is
+    /// twice the idle freshness, as it was asked for. Otherwise it leaves room for a machine that has more to do than this.
+    /// </summary>
     [Fact]
     public async Task A_replay_of_everything_leaves_old_orders_as_they_are_and_new_ones_fresh()
     {
+        var many = int.Parse(Environment.GetEnvironmentVariable("PIPELINE_REPLAY_CHANGES") ?? "0", CultureInfo.InvariantCulture);
+        var (samples, slack) = many > 0 ? (100, 0) : (10, 1.0);
         await SomeOrdersAsync("replay", 60);
+        if (many > 0)
+        {
+            var changes = await pipeline.ChangesAsync(Cancelled);
+            // An order has some four changes.
+            await pipeline.AwaitEqualAsync(changes + (await pipeline.SeedAsync(["--generate", $"{many / 4}", "--seed", "71"], Cancelled)).AcceptedWrites, Cancelled);
+        }
+
         await FilesAreLoadedAsync();
+        var old = await pipeline.ChangesAsync(Cancelled);
         var before = await pipeline.DigestOfWarehouseAsync(Cancelled);
         var idle = new List<double>();
-        for (var n = 0; n < 10; n++)
+        while (idle.Count < samples)
         {
             idle.Add(await FreshnessAsync());
         }
 
         var busy = new List<double>();
+        var replays = new List<double>();
         long files = 0;
-        while (busy.Count < 10)
+        while (busy.Count < samples)
         {
+            var watch = Stopwatch.StartNew();
             var replaying = pipeline.OpsAsync(["replay", "--all", "--json"], Cancelled);
             while (!replaying.IsCompleted)
             {
@@ -112,16 +127,21 @@ public class OperationsTests(PipelineFixture pipeline)
             }
 
             using var report = JsonDocument.Parse(await replaying);
+            replays.Add(watch.Elapsed.TotalSeconds);
             Assert.Equal(0, report.RootElement.GetProperty("failing_files").GetInt64());
             files = report.RootElement.GetProperty("files").GetInt64();
         }
 
-        var (usual, during) = (Median(idle), Median(busy));
         TestContext.Current.TestOutputHelper?.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{files} files; a new order is in the warehouse after {usual:0.00} s (median of {idle.Count}), during the replay after {during:0.00} s (median of {busy.Count}, at most {busy.Max():0.00} s)"));
+            $"""
+            {replays.Count} replays of {old} changes and more in {files} files, each in {Median(replays):0.0} s.
+            Seconds until the warehouse shows a new order, in the median, 95 of 100 and at most:
+              idle              {Median(idle):0.00} {Percentile(idle, 95):0.00} {idle.Max():0.00} ({idle.Count} orders)
+              during a replay   {Median(busy):0.00} {Percentile(busy, 95):0.00} {busy.Max():0.00} ({busy.Count} orders)
+            """));
         Assert.True(files > 10);
-        Assert.InRange(during, 0, (2 * usual) + 1);
+        Assert.InRange(Median(busy), 0, (2 * Median(idle)) + slack);
         Assert.Equal(before, await pipeline.DigestOfWarehouseAsync(Cancelled, except: "fresh-%"));
     }
 
@@ -158,7 +178,10 @@ public class OperationsTests(PipelineFixture pipeline)
         () => "every change file is in the ledger",
         Cancelled);
 
-    private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
+    private static double Median(List<double> values) => Percentile(values, 50);
+
+    /// <summary>The smallest value that at least so many percent of them do not exceed.</summary>
+    private static double Percentile(List<double> values, int percent) => values.Order().ElementAt((((values.Count * percent) + 99) / 100) - 1);
 
     private async Task ExecuteAsync(string sql, string parameter)
     {

@@ -59,6 +59,9 @@ public sealed class PipelineFixture : IAsyncLifetime
     public NpgsqlDataSource Warehouse { get; private set; } = null!;
     internal Dictionary<string, ServiceProcess> Processes { get; } = [];
 
+    /// <summary>See <see cref="Servers.WarehouseServer"/>.</summary>
+    internal NativeServer? WarehouseServer => _servers!.WarehouseServer;
+
     private static string Bucket => Names.BucketFor(Names.LocalAccount, Region);
 
     private static string RepositoryRoot

@@ -12,6 +12,9 @@ internal abstract class Servers : IAsyncDisposable
     public abstract string S3Url { get; }
     public abstract string WarehouseConnectionString { get; }
 
+    /// <summary>PostgreSQL, where it is a process of this machine that a test can kill and start again; null for a container.</summary>
+    public virtual NativeServer? WarehouseServer => null;
+
     /// <summary>LocalStack through Testcontainers where a Docker engine answers, native processes elsewhere.</summary>
     public static async Task<Servers> StartAsync(string dataDirectory, CancellationToken cancellationToken) =>
         DockerAnswers()
@@ -44,6 +47,7 @@ internal sealed class NativeProcessServers : Servers
 
     public override string DynamoDbUrl => _started[0].Url;
     public override string S3Url => _started[1].Url;
+    public override NativeServer? WarehouseServer => _started[2];
     public override string WarehouseConnectionString => PostgresServer.ConnectionString(_started[2].Port, _postgresDirectory, Database);
 
     public static new async Task<NativeProcessServers> StartAsync(string dataDirectory, CancellationToken cancellationToken)

@@ -35,6 +35,9 @@ internal sealed class ServiceProcess : IAsyncDisposable
     /// <summary>The last lines that the program wrote, over all its starts.</summary>
     public string Log => string.Join('\n', _log);
 
+    /// <summary>It was started, and neither was killed nor ended by itself since.</summary>
+    public bool IsRunning => _process is { HasExited: false };
+
     public static string OutputOf(string project)
     {
         var output = new DirectoryInfo(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar));

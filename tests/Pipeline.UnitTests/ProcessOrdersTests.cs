@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Amazon.Lambda.DynamoDBEvents;
 using Microsoft.Extensions.Time.Testing;
@@ -196,31 +197,38 @@ public class ProcessOrdersTests
     }
 
     [Fact]
-    public async Task The_span_of_a_batch_links_to_the_requests_that_wrote_its_changes()
+    public async Task The_span_of_a_batch_links_to_the_requests_that_wrote_its_changes_and_goes_on_with_the_trace_of_a_single_one()
     {
-        var ended = new List<Activity>();
+        var ended = new ConcurrentQueue<Activity>();
         using var listener = new ActivityListener
         {
             ShouldListenTo = source => source == ProcessOrders.Activities,
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = activity =>
-            {
-                lock (ended)
-                {
-                    ended.Add(activity);
-                }
-            },
+            ActivityStopped = ended.Enqueue,
         };
         ActivitySource.AddActivityListener(listener);
-        const string Request = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        DynamoDBEvent.DynamodbStreamRecord[] batch = [Good(901, Request), Good(902, Request), Good(903, "not a traceparent"), Good(904)];
+        const string One = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        const string Other = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203332-01";
+        DynamoDBEvent.DynamodbStreamRecord[] ofOne = [Good(901, One), Good(902, One), Good(903, "not a traceparent"), Good(904)];
+        DynamoDBEvent.DynamodbStreamRecord[] ofTwo = [Good(911, One), Good(912, Other)];
 
-        await HandleAsync(batch);
+        await HandleAsync(ofOne);
+        await HandleAsync(ofTwo);
+
+        var span = Assert.Single(ended, IsOfBatch(901));
+        Assert.Equal([One[3..35]], span.Links.Select(link => link.Context.TraceId.ToString()));
+        Assert.Equal((One[3..35], One[36..52]), (span.TraceId.ToString(), span.ParentSpanId.ToString()));
+        Assert.Equal(4, span.GetTagItem("pipeline.changes"));
+        var put = Assert.Single(ended, activity => activity.ParentSpanId == span.SpanId);
+        Assert.Equal(("S3.PutObject", span.GetTagItem("pipeline.object_key")), (put.OperationName, put.GetTagItem("aws.s3.key")));
+
+        var root = Assert.Single(ended, IsOfBatch(911));
+        Assert.Equal([One[3..35], Other[3..35]], root.Links.Select(link => link.Context.TraceId.ToString()));
+        Assert.Equal(default, root.ParentSpanId);
 
         // Other tests run beside this one and are listened to as well.
-        var span = Assert.Single(ended, activity => activity.GetTagItem("pipeline.object_key") is string key && key.Contains("901-", StringComparison.Ordinal));
-        Assert.Equal(Request[3..35], Assert.Single(span.Links).Context.TraceId.ToString());
-        Assert.Equal(4, span.GetTagItem("pipeline.changes"));
+        static Predicate<Activity> IsOfBatch(int first) =>
+            activity => activity.GetTagItem("pipeline.object_key") is string key && key.Contains($"{first}-", StringComparison.Ordinal);
     }
 
     private Task<StreamsEventResponse> HandleAsync(IList<DynamoDBEvent.DynamodbStreamRecord> records) =>
