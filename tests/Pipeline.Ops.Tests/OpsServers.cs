@@ -14,7 +14,16 @@ namespace Pipeline.Ops.Tests;
 public sealed class OpsServers : IAsyncLifetime
 {
     private const string AccessKey = "opsTests";
+    private const string Region = "us-east-1";
     private const string Migrated = "migrated";
+
+    /// <summary>For a process of its own: DynamoDB Local keeps the tables of each access key and region apart.</summary>
+    internal static readonly IReadOnlyDictionary<string, string> Credentials = new Dictionary<string, string>
+    {
+        ["AWS_ACCESS_KEY_ID"] = AccessKey,
+        ["AWS_SECRET_ACCESS_KEY"] = AccessKey,
+        ["AWS_REGION"] = Region,
+    };
 
     private readonly string _folder = Directory.CreateTempSubdirectory("ops-tests-").FullName;
     private readonly List<NativeServer> _started = [];
@@ -73,7 +82,7 @@ public sealed class OpsServers : IAsyncLifetime
     private AmazonDynamoDBClient DynamoDb(ReceivedBytes received) => new(AccessKey, AccessKey, new AmazonDynamoDBConfig
     {
         ServiceURL = DynamoDbUrl,
-        AuthenticationRegion = "us-east-1",
+        AuthenticationRegion = Region,
         HttpClientFactory = received,
         Timeout = TimeSpan.FromSeconds(60),
     });
@@ -81,7 +90,7 @@ public sealed class OpsServers : IAsyncLifetime
     private AmazonS3Client S3() => new(AccessKey, AccessKey, new AmazonS3Config
     {
         ServiceURL = S3Url,
-        AuthenticationRegion = "us-east-1",
+        AuthenticationRegion = Region,
         ForcePathStyle = true,
         Timeout = TimeSpan.FromSeconds(60),
     });
