@@ -66,7 +66,7 @@ public static class BatchResponse
                 _ => null,
             };
         }
-        catch (JsonException)
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
         {
             return null;
         }

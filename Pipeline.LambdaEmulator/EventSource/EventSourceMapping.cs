@@ -1,3 +1,4 @@
+using Amazon.DynamoDBv2.Model;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.LambdaEmulator.Streams;
@@ -50,8 +51,8 @@ public sealed partial class EventSourceMapping(
     TimeProvider time,
     ILoggerFactory loggers) : IEventSourceMapping
 {
-    /// <summary>Between two looks for new shards; also done at once when a shard has ended.</summary>
-    private static readonly TimeSpan ListShardsEvery = TimeSpan.FromSeconds(10);
+    /// <summary>Between two looks at the table and the shards of its stream; also done at once when a shard has ended.</summary>
+    private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(10);
 
     private readonly ILogger _logger = loggers.CreateLogger<EventSourceMapping>();
     private readonly Dictionary<string, (ShardWorker Worker, Task Run)> _running = [];
@@ -82,22 +83,37 @@ public sealed partial class EventSourceMapping(
             return;
         }
 
-        StreamArn = plan.StreamArn ?? await UntilItWorksAsync(FindStreamAsync, cancellationToken);
+        while (true)
+        {
+            var stream = await UntilItWorksAsync(OpenAsync, cancellationToken);
+            await ReadAsync(stream, _checkpoints!, cancellationToken);
+            LogAnotherStream(plan.Table, StreamArn!);
+        }
+    }
+
+    /// <summary>Finds the stream, and how far it is processed.</summary>
+    private async Task<StreamSource> OpenAsync(CancellationToken cancellationToken)
+    {
+        StreamArn = await FindStreamAsync(cancellationToken);
         var file = checkpointsOf(StreamArn);
         var stream = new StreamSource(streams, StreamArn, new StreamRecordFormat(region, StreamArn), time);
-        var positions = file.Load() ?? await UntilItWorksAsync(ct => StartAsync(stream, file, ct), cancellationToken);
+        var positions = file.Load() ?? await StartAsync(stream, file, cancellationToken);
         _checkpoints = new Checkpoints(file, positions, time, loggers.CreateLogger<Checkpoints>());
+        return stream;
+    }
 
+    /// <summary>Until the table has another stream, or it is cancelled.</summary>
+    private async Task ReadAsync(StreamSource stream, Checkpoints checkpoints, CancellationToken cancellationToken)
+    {
         using var ends = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var saving = _checkpoints.SaveAsync(ends.Token);
+        var saving = checkpoints.SaveAsync(ends.Token);
         try
         {
-            while (true)
+            while (await UntilItWorksAsync(ct => LookAsync(stream, ct), cancellationToken) is { } shards)
             {
-                var shards = await UntilItWorksAsync(stream.ListShardsAsync, cancellationToken);
-                Forget(shards);
-                Start(shards, stream, cancellationToken);
-                await Wait.ForAnyAsync(_running.Values.Select(shard => shard.Run), ListShardsEvery, time, cancellationToken);
+                Forget(shards, checkpoints);
+                Start(shards, stream, checkpoints, ends.Token);
+                await Wait.ForAnyAsync(_running.Values.Select(shard => shard.Run), LookEvery, time, cancellationToken);
                 cancellationToken.ThrowIfCancellationRequested();
                 await CollectFinishedAsync();
             }
@@ -105,6 +121,7 @@ public sealed partial class EventSourceMapping(
         finally
         {
             ends.Cancel();
+            await EndWorkersAsync(ends.Token);
             await saving;
         }
     }
@@ -118,12 +135,21 @@ public sealed partial class EventSourceMapping(
         }
     }
 
-    /// <summary>The stream of the table.</summary>
+    /// <summary>The stream that the template names, or that of the table.</summary>
     private async Task<string> FindStreamAsync(CancellationToken cancellationToken)
     {
+        if (plan.StreamArn is { } given)
+        {
+            return given;
+        }
+
         var table = (await streams.DescribeTableAsync(plan.Table, cancellationToken)).Table;
-        return table.LatestStreamArn ?? throw new InvalidOperationException($"Table {plan.Table} has no stream.");
+        return table.LatestStreamArn ?? throw new ResourceNotFoundException($"Table {plan.Table} has no stream.");
     }
+
+    /// <summary>The stream's shards; null: the table was created anew, or its stream was, and this one is no longer its own.</summary>
+    private async Task<IReadOnlyList<Shard>?> LookAsync(StreamSource stream, CancellationToken cancellationToken) =>
+        await FindStreamAsync(cancellationToken) == StreamArn ? await stream.ListShardsAsync(cancellationToken) : null;
 
     /// <summary>Where a mapping begins that has not read this stream before; on disk before the first record is read.</summary>
     private async Task<Dictionary<string, ShardPosition>> StartAsync(StreamSource stream, ICheckpointStore file, CancellationToken cancellationToken)
@@ -143,9 +169,9 @@ public sealed partial class EventSourceMapping(
         return positions;
     }
 
-    private void Start(IReadOnlyList<Shard> shards, StreamSource stream, CancellationToken cancellationToken)
+    private void Start(IReadOnlyList<Shard> shards, StreamSource stream, Checkpoints checkpoints, CancellationToken cancellationToken)
     {
-        var positions = _checkpoints!.Snapshot();
+        var positions = checkpoints.Snapshot();
         foreach (var shard in ShardOrder.Startable(shards, positions, _running.Keys.ToHashSet()))
         {
             var from = positions.GetValueOrDefault(shard.Id) ?? new ShardPosition.TrimHorizon();
@@ -155,7 +181,7 @@ public sealed partial class EventSourceMapping(
                 new ShardCursor(stream, shard.Id, from),
                 function,
                 onFailure,
-                _checkpoints,
+                checkpoints,
                 telemetry,
                 time,
                 loggers.CreateLogger<ShardWorker>());
@@ -180,25 +206,43 @@ public sealed partial class EventSourceMapping(
         }
     }
 
-    /// <summary>Drops the positions of shards that the stream has trimmed away, so that the state stays small.</summary>
-    private void Forget(IReadOnlyList<Shard> shards)
+    private async Task EndWorkersAsync(CancellationToken cancelled)
     {
-        var (forgotten, lost) = ShardOrder.Unlisted(shards, _checkpoints!.Snapshot());
-        foreach (var shardId in lost)
+        try
         {
-            if (_running.TryGetValue(shardId, out var shard))
-            {
-                shard.Worker.ShardIsGone();
-                continue;
-            }
+            await Task.WhenAll(_running.Values.Select(shard => shard.Run));
+        }
+        catch (OperationCanceledException) when (cancelled.IsCancellationRequested)
+        {
+            // As they were asked to.
+        }
 
-            LogLost(shardId);
-            _checkpoints.Forget(shardId);
+        lock (_running)
+        {
+            _running.Clear();
+        }
+    }
+
+    /// <summary>Drops the positions of shards that the stream has trimmed away, so that the state stays small.</summary>
+    private void Forget(IReadOnlyList<Shard> shards, Checkpoints checkpoints)
+    {
+        var listed = shards.Select(shard => shard.Id).ToHashSet();
+        foreach (var (shardId, (worker, _)) in _running)
+        {
+            // A listing may also be older than the shard.
+            worker.IsListed = listed.Contains(shardId);
+        }
+
+        var (forgotten, lost) = ShardOrder.Unlisted(shards, checkpoints.Snapshot());
+        foreach (var shardId in lost.Where(shardId => !_running.ContainsKey(shardId)))
+        {
+            LogGone(shardId);
+            checkpoints.Forget(shardId);
         }
 
         foreach (var shardId in forgotten.Where(shardId => !_running.ContainsKey(shardId)))
         {
-            _checkpoints.Forget(shardId);
+            checkpoints.Forget(shardId);
         }
     }
 
@@ -214,11 +258,15 @@ public sealed partial class EventSourceMapping(
                 _problem = null;
                 return result;
             }
-            catch (Exception e) when (e is InvalidOperationException || ServerFailure.MayPass(e, cancellationToken))
+            catch (Exception e) when (ServerFailure.MayPass(e, cancellationToken))
             {
                 State = MappingState.Problem;
                 _problem = e.Message;
-                LogProblem(plan.Table, e.Message, failures);
+                if (failures is 1 or 10)
+                {
+                    LogProblem(plan.Table, e.Message, failures);
+                }
+
                 await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);
             }
         }
@@ -227,8 +275,11 @@ public sealed partial class EventSourceMapping(
     [LoggerMessage(LogLevel.Information, "{ShardId} is read from {Position}")]
     private partial void LogStarted(string shardId, ShardPosition position);
 
-    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream before it was processed: its records are lost to this mapping")]
-    private partial void LogLost(string shardId);
+    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream before it was processed to its end: records that were written to it since are lost to this mapping")]
+    private partial void LogGone(string shardId);
+
+    [LoggerMessage(LogLevel.Warning, "Table {Table} has another stream than {StreamArn}: that one is not read any more, the new one from the mapping's StartingPosition on")]
+    private partial void LogAnotherStream(string table, string streamArn);
 
     [LoggerMessage(LogLevel.Warning, "The stream of table {Table} cannot be used ({Failures} times in a row), trying again: {Message}")]
     private partial void LogProblem(string table, string message, int failures);

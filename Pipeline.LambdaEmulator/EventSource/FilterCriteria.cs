@@ -30,10 +30,18 @@ public sealed class FilterCriteria
         return patterns.Count == 0 ? null : new FilterCriteria([.. patterns.Select(ParsePattern)]);
     }
 
+    /// <summary>Whether the record is sent. One with a text that cannot be read is: the function sees it, a filter would lose it.</summary>
     public bool Matches(ReadOnlyMemory<byte> record)
     {
         using var document = JsonDocument.Parse(record, new JsonDocumentOptions { MaxDepth = StreamRecordFormat.JsonDepthMax });
-        return _patterns.Any(pattern => pattern(document.RootElement));
+        try
+        {
+            return _patterns.Any(pattern => pattern(document.RootElement));
+        }
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
+        {
+            return true;
+        }
     }
 
     /// <summary>Whether an element of the record fits; null stands for an element that is not there.</summary>
@@ -46,17 +54,14 @@ public sealed class FilterCriteria
             throw new ArgumentException($"A filter pattern has {pattern.Length} characters, but Lambda takes {PatternLengthMax} at most.");
         }
 
-        JsonElement json;
         try
         {
-            json = JsonElement.Parse(pattern);
+            return ParseNode(JsonElement.Parse(pattern), "the pattern");
         }
-        catch (JsonException e)
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
         {
             throw new ArgumentException($"The filter pattern {pattern} is not JSON: {e.Message}");
         }
-
-        return ParseNode(json, "the pattern");
     }
 
     /// <summary>An object of the pattern: all its members have to fit.</summary>
@@ -125,13 +130,16 @@ public sealed class FilterCriteria
     };
 
     /// <summary>Text is compared by characters, numbers as they are written: 300 and 300.0 are not equal.</summary>
-    private static Node Equal(JsonElement value) => element =>
-        element is { } e && e.ValueKind == value.ValueKind && value.ValueKind switch
+    private static Node Equal(JsonElement value)
+    {
+        var text = value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        return element => element is { } e && e.ValueKind == value.ValueKind && value.ValueKind switch
         {
-            JsonValueKind.String => e.ValueEquals(value.GetString()),
+            JsonValueKind.String => e.ValueEquals(text),
             JsonValueKind.Number => e.GetRawText() == value.GetRawText(),
             _ => true,
         };
+    }
 
     private static Node OfText(string operand, Func<string, string, bool> compare) =>
         element => element is { ValueKind: JsonValueKind.String } e && compare(e.GetString()!, operand);

@@ -33,7 +33,9 @@ public sealed partial class QueueMapping(
     private readonly List<Task<Action>> _busy = [];
     private QueueProcessor? _processor;
     private string _queueUrl = "";
-    private string? _lastError;
+    private volatile int _waiting;
+    private volatile int _batchesInFlight;
+    private volatile string? _lastError;
 
     public QueueMappingPlan Plan => plan;
 
@@ -47,7 +49,8 @@ public sealed partial class QueueMapping(
 
     public string? Problem { get; private set; }
 
-    public QueueStatus Status { get; private set; } = new(0, 0, null);
+    /// <summary>Counts as the loop last saw them, and the last error, also of a deletion that is under way.</summary>
+    public QueueStatus Status => new(_waiting, _batchesInFlight, _lastError);
 
     /// <exception cref="TemplateException">Lambda would refuse the mapping: the queue does not fit the function.</exception>
     public async Task RunAsync(CancellationToken cancellationToken)
@@ -81,7 +84,7 @@ public sealed partial class QueueMapping(
                 receiving = ReceiveAsync(_processor.Wanted, cancellationToken);
             }
 
-            Status = new QueueStatus(_processor.Waiting, _processor.BatchesInFlight, _lastError);
+            (_waiting, _batchesInFlight) = (_processor.Waiting, _processor.BatchesInFlight);
             await AnythingAsync(receiving, receiving is null && _processor.Wanted > 0 ? receiveAt : null, now, cancellationToken);
             cancellationToken.ThrowIfCancellationRequested();
 
@@ -181,12 +184,8 @@ public sealed partial class QueueMapping(
                     LogFiltered(plan.Queue, delete.Messages.Count);
                 }
 
-                foreach (var part in delete.Messages.Chunk(QueueProcessor.ReceiveMax))
-                {
-                    await DeleteAsync(part, delete.VisibleAt, cancellationToken);
-                }
-
-                return () => { };
+                await DeleteAsync(delete.Messages, delete.VisibleAt, cancellationToken);
+                return _processor!.Deleted;
 
             case QueueAction.LetGo letGo:
                 LogLetGo(plan.Queue, letGo.Messages.Count, letGo.Messages[0].Id);
@@ -197,43 +196,77 @@ public sealed partial class QueueMapping(
         }
     }
 
-    /// <summary>Deletes up to ten messages, until it works or the queue shows them again.</summary>
-    private async Task DeleteAsync(QueueMessage[] messages, DateTimeOffset visibleAt, CancellationToken cancellationToken)
+    /// <summary>Deletes what can be deleted, and tries the rest again until it works or the queue shows it again.</summary>
+    private async Task DeleteAsync(IReadOnlyList<QueueMessage> messages, DateTimeOffset visibleAt, CancellationToken cancellationToken)
     {
-        for (var failures = 1; messages.Length > 0; failures++)
+        for (var failures = 1; ; failures++)
         {
-            string reason;
-            try
+            // All of them once before any of them again: one that cannot be deleted must not hold the others until they come again.
+            var left = new List<QueueMessage>();
+            var reason = "";
+            foreach (var part in messages.Chunk(QueueProcessor.ReceiveMax))
             {
-                var answer = await sqs.DeleteMessageBatchAsync(
-                    new DeleteMessageBatchRequest(
-                        _queueUrl,
-                        [.. messages.Select((message, index) => new DeleteMessageBatchRequestEntry(index.ToString(CultureInfo.InvariantCulture), message.ReceiptHandle))]),
-                    cancellationToken);
-                var failed = answer.Failed ?? [];
-                reason = string.Join(", ", failed.Select(failure => failure.Message).Distinct());
-                messages = [.. failed.Select(failure => messages[int.Parse(failure.Id, CultureInfo.InvariantCulture)])];
-            }
-            catch (Exception e) when (ServerFailure.MayPass(e, cancellationToken))
-            {
-                reason = e.Message;
+                if (reason.Length > 0 && time.GetUtcNow() >= visibleAt)
+                {
+                    left.AddRange(part);
+                    continue;
+                }
+
+                try
+                {
+                    foreach (var failure in await DeleteAsync(part, cancellationToken))
+                    {
+                        var message = part[int.Parse(failure.Id, CultureInfo.InvariantCulture)];
+                        reason = $"{failure.Code}: {failure.Message}";
+                        if (failure.SenderFault == true)
+                        {
+                            // The same request is refused the same way: a receipt that has expired, for example.
+                            LogNotDeleted(plan.Queue, 1, message.Id, reason);
+                        }
+                        else
+                        {
+                            left.Add(message);
+                        }
+                    }
+                }
+                catch (Exception e) when (ServerFailure.MayPass(e, cancellationToken))
+                {
+                    reason = e.Message;
+                    left.AddRange(part);
+                }
             }
 
-            if (messages.Length == 0)
+            if (reason.Length > 0)
+            {
+                _lastError = $"Messages could not be deleted: {reason}";
+            }
+
+            if (left.Count == 0)
             {
                 return;
             }
 
-            _lastError = $"Messages could not be deleted: {reason}";
-            var again = time.GetUtcNow() + Backoff.OfServer(failures);
-            if (again >= visibleAt)
+            if (time.GetUtcNow() + Backoff.OfServer(failures) >= visibleAt)
             {
-                LogNotDeleted(plan.Queue, messages.Length, messages[0].Id, reason);
+                LogNotDeleted(plan.Queue, left.Count, left[0].Id, reason);
                 return;
             }
 
+            messages = left;
             await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);
         }
+    }
+
+    /// <summary>Up to ten messages in one call.</summary>
+    /// <returns>What could not be deleted, each with the index of its message as id.</returns>
+    private async Task<List<BatchResultErrorEntry>> DeleteAsync(QueueMessage[] messages, CancellationToken cancellationToken)
+    {
+        var answer = await sqs.DeleteMessageBatchAsync(
+            new DeleteMessageBatchRequest(
+                _queueUrl,
+                [.. messages.Select((message, index) => new DeleteMessageBatchRequestEntry(index.ToString(CultureInfo.InvariantCulture), message.ReceiptHandle))]),
+            cancellationToken);
+        return answer.Failed ?? [];
     }
 
     private void Complete(QueueBatch batch, InvocationOutcome outcome)

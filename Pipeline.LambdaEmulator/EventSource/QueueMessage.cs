@@ -88,7 +88,7 @@ public sealed class QueueMessageFormat(string region, string queueArn)
                 if (member.NameEquals(Body) && ObjectIn(member.Value.GetString()!) is { } body)
                 {
                     json.WritePropertyName(Body);
-                    body.WriteTo(json);
+                    json.WriteRawValue(body.Span, skipInputValidation: true);
                 }
                 else
                 {
@@ -98,15 +98,23 @@ public sealed class QueueMessageFormat(string region, string queueArn)
         });
     }
 
-    private static JsonElement? ObjectIn(string body)
+    /// <summary>The body's JSON, if it is an object with nothing but valid texts; null: it is a plain text.</summary>
+    private static ReadOnlyMemory<byte>? ObjectIn(string body)
     {
         try
         {
-            return JsonElement.Parse(body) is { ValueKind: JsonValueKind.Object } json ? json : null;
+            return JsonElement.Parse(body) is { ValueKind: JsonValueKind.Object } json
+                ? Write(to =>
+                {
+                    foreach (var member in json.EnumerateObject())
+                    {
+                        member.WriteTo(to);
+                    }
+                })
+                : null;
         }
-        catch (JsonException)
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
         {
-            // A plain text.
             return null;
         }
     }

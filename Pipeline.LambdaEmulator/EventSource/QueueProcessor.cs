@@ -37,8 +37,8 @@ public abstract record QueueAction
     public sealed record Invoke(QueueBatch Batch) : QueueAction;
 
     /// <summary>
-    /// Delete the messages; nothing is to be reported back. What cannot be deleted until <paramref name="VisibleAt"/>
-    /// will be delivered again.
+    /// Delete the messages, then call <see cref="QueueProcessor.Deleted"/>. What cannot be deleted until
+    /// <paramref name="VisibleAt"/> will be delivered again.
     /// </summary>
     public sealed record Delete(IReadOnlyList<QueueMessage> Messages, DateTimeOffset VisibleAt, bool WereFiltered) : QueueAction;
 
@@ -50,7 +50,7 @@ public abstract record QueueAction
 /// The event source mapping's rules for a queue: which messages are sent together, what is deleted, what is left to become
 /// visible again. As <see cref="ShardProcessor"/> it does no I/O, has no clock and starts nothing: the caller feeds it
 /// what was received (<see cref="Received"/>), carries out what <see cref="Next"/> asks for and reports back
-/// (<see cref="Complete"/>). Not for use by several threads at once.
+/// (<see cref="Complete"/>, <see cref="Deleted"/>). Not for use by several threads at once.
 /// </summary>
 /// <remarks>
 /// Retries are the queue's: a message that failed stays hidden until its visibility timeout is over and then comes again,
@@ -76,6 +76,9 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
     private readonly Queue<QueueAction> _due = new();
     private long _waitingBytes;
 
+    /// <summary>Deletions that are due or under way.</summary>
+    private int _deletions;
+
     public int Waiting => _waiting.Count;
 
     public int BatchesInFlight => _inFlight.Count;
@@ -88,7 +91,8 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
         ? 0
         : Math.Clamp(settings.BatchSize - _waiting.Count, 0, ReceiveMax);
 
-    private bool HasRoom => _inFlight.Count + _retries.Count < (settings.ConcurrencyMax ?? ConcurrencyDefault);
+    /// <summary>A batch has its place until its messages are deleted: a queue that takes no deletions is not read on.</summary>
+    private bool HasRoom => _inFlight.Count + _retries.Count + _deletions < (settings.ConcurrencyMax ?? ConcurrencyDefault);
 
     /// <summary>Takes messages that were received, in the order in which they came.</summary>
     public void Received(IEnumerable<QueueMessage> messages, DateTimeOffset now)
@@ -110,7 +114,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
         if (filtered.Count > 0)
         {
             // "Control which events Lambda sends to your function": Lambda deletes what does not fit from the queue.
-            _due.Enqueue(new QueueAction.Delete(filtered, now + visibilityTimeout, WereFiltered: true));
+            Delete(filtered, now + visibilityTimeout, wereFiltered: true);
         }
     }
 
@@ -197,7 +201,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
                 var succeeded = batch.Messages.Where(message => !failed.Contains(message.Id)).ToList();
                 if (succeeded.Count > 0)
                 {
-                    _due.Enqueue(new QueueAction.Delete(succeeded, batch.VisibleAt, WereFiltered: false));
+                    Delete(succeeded, batch.VisibleAt, wereFiltered: false);
                 }
 
                 Fail(batch.Messages.Where(message => failed.Contains(message.Id)));
@@ -206,6 +210,15 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
             default:
                 throw new ArgumentOutOfRangeException(nameof(outcome), outcome, null);
         }
+    }
+
+    /// <summary>A deletion that <see cref="Next"/> asked for has ended, whatever could be deleted.</summary>
+    public void Deleted() => _deletions--;
+
+    private void Delete(IReadOnlyList<QueueMessage> messages, DateTimeOffset visibleAt, bool wereFiltered)
+    {
+        _deletions++;
+        _due.Enqueue(new QueueAction.Delete(messages, visibleAt, wereFiltered));
     }
 
     private QueueAction.Invoke Invoke(QueueBatch batch)

@@ -24,6 +24,11 @@ public sealed class ShardProcessor
     /// <summary><c>{"Records":[]}</c> around the records; a comma is counted for every record.</summary>
     private const int EnvelopeBytes = 14;
 
+    /// <summary>
+    /// Records that are processed but wait for one before them: a sequence number each, about 250 bytes, so 25 MB a shard at most.
+    /// </summary>
+    public const int DoneMax = 100_000;
+
     /// <summary>DynamoDB developer guide, "Change data capture for DynamoDB Streams": records are kept for 24 hours.</summary>
     public static readonly TimeSpan Retention = TimeSpan.FromHours(24);
 
@@ -31,7 +36,7 @@ public sealed class ShardProcessor
     private readonly Lane[] _lanes;
 
     /// <summary>In stream order, whatever the lanes do: the checkpoint moves over those at the front that are done.</summary>
-    private readonly Queue<BufferedRecord> _unfinished = new();
+    private readonly Queue<BufferedRecord> _aheadOfCheckpoint = new();
 
     private bool _ended;
 
@@ -45,10 +50,10 @@ public sealed class ShardProcessor
     public string? Checkpoint { get; private set; }
 
     /// <summary>True once the shard has ended and every record of it is processed.</summary>
-    public bool IsFinished => _ended && _unfinished.Count == 0;
+    public bool IsFinished => _ended && _aheadOfCheckpoint.Count == 0;
 
-    /// <summary>Records read and not yet behind the checkpoint.</summary>
-    public int Buffered => _unfinished.Count;
+    /// <summary>Records read and not processed.</summary>
+    public int Buffered { get; private set; }
 
     /// <summary>How often a failed batch was split, at a reported record or in halves.</summary>
     public int Bisections { get; private set; }
@@ -57,21 +62,24 @@ public sealed class ShardProcessor
     public long BufferedBytes { get; private set; }
 
     /// <summary>When the oldest unprocessed record was written; null when there is none.</summary>
-    public DateTimeOffset? OldestUnprocessed => _unfinished.TryPeek(out var oldest) ? oldest.Record.CreatedAt : null;
+    public DateTimeOffset? OldestUnprocessed => _aheadOfCheckpoint.TryPeek(out var oldest) ? oldest.Record.CreatedAt : null;
 
     /// <summary>
     /// Whether more should be read: enough for every lane's batch in flight and its next one, no more, so that memory
-    /// is bounded whatever the backlog is.
+    /// is bounded whatever the backlog is. What is processed or filtered out is none of that: it may wait in large numbers
+    /// for a batch that gathers or is retried.
     /// </summary>
     public bool WantsMore => !_ended
-        && _unfinished.Count < 2 * _settings.BatchSize * _lanes.Length
-        && BufferedBytes < 2L * PayloadBytesMax * _lanes.Length;
+        && Buffered < 2 * _settings.BatchSize * _lanes.Length
+        && BufferedBytes < 2L * PayloadBytesMax * _lanes.Length
+        && _aheadOfCheckpoint.Count - Buffered < DoneMax;
 
     /// <summary>Takes a record that was read, in the shard's order.</summary>
     public void Read(StreamRecord record, DateTimeOffset now)
     {
         var buffered = new BufferedRecord(record, now);
-        _unfinished.Enqueue(buffered);
+        _aheadOfCheckpoint.Enqueue(buffered);
+        Buffered++;
         BufferedBytes += record.Json.Length;
         if (_settings.Filter is null || _settings.Filter.Matches(record.Json))
         {
@@ -265,13 +273,14 @@ public sealed class ShardProcessor
     {
         foreach (var record in records)
         {
+            Buffered--;
             BufferedBytes -= record.Record.Json.Length;
             record.Finish();
         }
 
-        while (_unfinished.TryPeek(out var first) && first.Done)
+        while (_aheadOfCheckpoint.TryPeek(out var first) && first.Done)
         {
-            Checkpoint = _unfinished.Dequeue().Record.SequenceNumber;
+            Checkpoint = _aheadOfCheckpoint.Dequeue().Record.SequenceNumber;
         }
     }
 

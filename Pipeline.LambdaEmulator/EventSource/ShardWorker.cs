@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Amazon.DynamoDBv2;
 using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Streams;
 
@@ -42,12 +43,18 @@ public sealed partial class ShardWorker(
     private readonly List<Task<Action>> _inFlight = [];
     private string? _lastError;
     private string? _savedCheckpoint;
-    private volatile bool _isGone;
+    private volatile bool _isListed = true;
 
     public ShardStatus Status { get; private set; } = new(origin.ShardId, null, 0, null, 0, null);
 
-    /// <summary>The stream does not list the shard any more: what could not be read of it by now is lost.</summary>
-    public void ShardIsGone() => _isGone = true;
+    /// <summary>
+    /// False when the stream did not list the shard the last time it was asked. If it cannot be found either when it is read,
+    /// it has been trimmed away, and what could not be read of it by now is lost.
+    /// </summary>
+    public bool IsListed
+    {
+        set => _isListed = value;
+    }
 
     /// <summary>Until the shard has ended and is processed, or it is cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
@@ -90,7 +97,7 @@ public sealed partial class ShardWorker(
                     Take(page);
                     readAt = page.Records.Count > 0 ? now : now + PollEvery;
                 }
-                catch (Exception e) when (_isGone && !cancellationToken.IsCancellationRequested)
+                catch (AmazonDynamoDBException e) when (e.ErrorCode == "ResourceNotFoundException" && !_isListed)
                 {
                     LogGone(origin.ShardId, e.Message);
                     _processor.EndOfShard();

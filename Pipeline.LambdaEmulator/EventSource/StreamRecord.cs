@@ -12,14 +12,21 @@ public sealed record StreamRecord(string SequenceNumber, ulong ItemHash, DateTim
 {
     private static readonly JsonReaderOptions Options = new() { MaxDepth = StreamRecordFormat.JsonDepthMax };
 
-    /// <summary>The value of a top-level attribute of the new image; null if it is not there or no string.</summary>
+    /// <summary>The value of a top-level attribute of the new image; null if it is not there or no string that can be read.</summary>
     public string? NewText(string attribute)
     {
-        var reader = new Utf8JsonReader(Json.Span, Options);
-        reader.Read();
-        return Enter(ref reader, "dynamodb") && Enter(ref reader, "NewImage") && Enter(ref reader, attribute) && Enter(ref reader, "S")
-            ? reader.GetString()
-            : null;
+        try
+        {
+            var reader = new Utf8JsonReader(Json.Span, Options);
+            reader.Read();
+            return Enter(ref reader, "dynamodb") && Enter(ref reader, "NewImage") && Enter(ref reader, attribute) && Enter(ref reader, "S")
+                ? reader.GetString()
+                : null;
+        }
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
+        {
+            return null;
+        }
     }
 
     /// <summary>From an object's beginning to the value of one of its members; false if there is none.</summary>

@@ -64,16 +64,11 @@ public sealed class EventPayload
 /// <summary>One invocation of a function, from the call to its outcome.</summary>
 public sealed class Invocation(EventPayload payload, ActivityContext trace)
 {
-    private const int Waiting = 0;
-    private const int Started = 1;
-    private const int Expired = 2;
-
     private readonly TaskCompletionSource<InvocationOutcome> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private int _state;
 
     public Guid RequestId { get; } = Guid.NewGuid();
 
-    public EventPayload Payload { get; private set; } = payload;
+    public EventPayload Payload => payload;
 
     public Task<InvocationOutcome> Outcome => _outcome.Task;
 
@@ -86,31 +81,8 @@ public sealed class Invocation(EventPayload payload, ActivityContext trace)
     /// <summary>False when it has an outcome already: the first one stands.</summary>
     public bool TryComplete(InvocationOutcome outcome) => _outcome.TrySetResult(outcome);
 
-    /// <summary>An environment takes it. False: it has been too late for that.</summary>
-    public bool TryStart() => Interlocked.CompareExchange(ref _state, Started, Waiting) == Waiting;
-
-    /// <summary>No environment was free in time: the function is not invoked, and the event is let go as by its caller.</summary>
-    public void TryExpire()
-    {
-        if (Interlocked.CompareExchange(ref _state, Expired, Waiting) == Waiting)
-        {
-            Payload = EventPayload.Of(ReadOnlyMemory<byte>.Empty);
-            _outcome.TrySetResult(new InvocationOutcome.Throttled());
-        }
-    }
-
-    /// <summary>
-    /// Its caller does not wait any more. It may lie in a queue for long, so its event is let go, unless an environment
-    /// is being sent it.
-    /// </summary>
-    public void Abandon()
-    {
-        _outcome.TrySetCanceled();
-        if (Interlocked.CompareExchange(ref _state, Expired, Waiting) != Started)
-        {
-            Payload = EventPayload.Of(ReadOnlyMemory<byte>.Empty);
-        }
-    }
+    /// <summary>Its caller does not wait any more.</summary>
+    public void Abandon() => _outcome.TrySetCanceled();
 
     private static string XRayHeader(ActivityContext trace)
     {

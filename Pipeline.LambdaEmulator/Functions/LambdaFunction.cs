@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
-using System.Threading.Channels;
 using Pipeline.LambdaEmulator.EventSource;
 
 namespace Pipeline.LambdaEmulator.Functions;
@@ -19,15 +18,19 @@ public sealed record FunctionDefinition(string Name, string Arn, TimeSpan Timeou
 /// </summary>
 public sealed partial class LambdaFunction(FunctionDefinition definition, TimeProvider time, ILogger<LambdaFunction> logger)
 {
-    /// <summary>Unbounded, but every entry has a caller that waits for it: one per shard lane or HTTP request.</summary>
-    private readonly Channel<Invocation> _waiting = Channel.CreateUnbounded<Invocation>();
+    private readonly Lock _lock = new();
+
+    /// <summary>Invocations that wait for an environment. Each has a caller that waits for it: who gives up takes it out again.</summary>
+    private readonly LinkedList<Invocation> _waiting = new();
     private readonly ConcurrentDictionary<Guid, Delivery> _delivered = new();
     private int _inFlight;
-    private InvocationOutcome.Failed? _initError;
     private int _idleEnvironments;
 
-    /// <summary>Completed by the next environment that asks for an event; null when nobody waits for that.</summary>
-    private TaskCompletionSource? _environmentCame;
+    /// <summary>What an environment reported that could not start, until an invocation is told.</summary>
+    private InvocationOutcome.Failed? _initError;
+
+    /// <summary>Completed, and another put in its place, whenever one of those above changes: whoever waits for that looks again.</summary>
+    private TaskCompletionSource _changed = NewSignal();
 
     public FunctionDefinition Definition => definition;
 
@@ -35,7 +38,16 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     public FunctionClient Client { get; } = new(time);
 
     /// <summary>Environments that wait for an event right now.</summary>
-    public int IdleEnvironments => Volatile.Read(ref _idleEnvironments);
+    public int IdleEnvironments
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _idleEnvironments;
+            }
+        }
+    }
 
     /// <summary>
     /// Waits until an invocation would find an environment, or an initialization error that it is to be served: for a caller
@@ -43,17 +55,22 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     /// </summary>
     public async Task WhenFreeAsync(CancellationToken cancellationToken)
     {
+        using var givesUp = LookAgainIf(cancellationToken);
         while (true)
         {
-            // Asked for before looking, so that an environment that comes in between is not missed.
-            var fresh = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            var came = Interlocked.CompareExchange(ref _environmentCame, fresh, null) ?? fresh;
-            if (IdleEnvironments > _waiting.Reader.Count || Volatile.Read(ref _initError) is not null)
+            cancellationToken.ThrowIfCancellationRequested();
+            Task changed;
+            lock (_lock)
             {
-                return;
+                if (_idleEnvironments > _waiting.Count || _initError is not null)
+                {
+                    return;
+                }
+
+                changed = _changed.Task;
             }
 
-            await came.Task.WaitAsync(cancellationToken);
+            await changed;
         }
     }
 
@@ -73,17 +90,24 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
                 return new InvocationOutcome.Throttled();
             }
 
-            if (Interlocked.Exchange(ref _initError, null) is { } initError)
+            var invocation = new Invocation(payload, Activity.Current?.Context ?? default);
+            LinkedListNode<Invocation> entry;
+            lock (_lock)
             {
-                return initError;
+                if (_initError is { } initError)
+                {
+                    _initError = null;
+                    return initError;
+                }
+
+                entry = _waiting.AddLast(invocation);
+                Changed();
             }
 
-            var invocation = new Invocation(payload, Activity.Current?.Context ?? default);
             using var tooLate = startWithin is { } within
-                ? time.CreateTimer(_ => invocation.TryExpire(), null, within > TimeSpan.Zero ? within : TimeSpan.Zero, Timeout.InfiniteTimeSpan)
+                ? time.CreateTimer(_ => Expire(entry), null, within > TimeSpan.Zero ? within : TimeSpan.Zero, Timeout.InfiniteTimeSpan)
                 : null;
-            _waiting.Writer.TryWrite(invocation);
-            using (cancellationToken.UnsafeRegister(static waiting => ((Invocation)waiting!).Abandon(), invocation))
+            using (cancellationToken.UnsafeRegister(_ => Abandon(entry), null))
             {
                 return await invocation.Outcome;
             }
@@ -97,38 +121,44 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     /// <summary>Waits for the next event for an environment. Its deadline starts now.</summary>
     public async Task<Delivery> NextAsync(RuntimeConnection connection, CancellationToken cancellationToken)
     {
-        Interlocked.Increment(ref _idleEnvironments);
-        SignalEnvironment();
-        try
+        lock (_lock)
         {
-            while (true)
-            {
-                var invocation = await _waiting.Reader.ReadAsync(cancellationToken);
-                if (invocation.Outcome.IsCompleted)
-                {
-                    continue;
-                }
+            _idleEnvironments++;
+            Changed();
+        }
 
+        using var leaves = LookAgainIf(cancellationToken);
+        while (true)
+        {
+            Invocation? invocation;
+            Task changed;
+            lock (_lock)
+            {
                 if (cancellationToken.IsCancellationRequested)
                 {
-                    // The environment left just now. Nothing of the event was sent, so this was no attempt.
-                    _waiting.Writer.TryWrite(invocation);
+                    // The environment left. Nothing of an event was sent, so whatever waits goes on waiting.
+                    _idleEnvironments--;
                     throw new OperationCanceledException(cancellationToken);
                 }
 
-                if (!invocation.TryStart())
+                invocation = _waiting.First?.Value;
+                if (invocation is not null)
                 {
-                    continue;
+                    _waiting.RemoveFirst();
+                    _idleEnvironments--;
+                    // An environment that could start clears what an earlier one reported.
+                    _initError = null;
                 }
 
-                // An environment that could start clears what an earlier one reported.
-                _initError = null;
+                changed = _changed.Task;
+            }
+
+            if (invocation is not null)
+            {
                 return Deliver(invocation, connection);
             }
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _idleEnvironments);
+
+            await changed;
         }
     }
 
@@ -155,19 +185,74 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
     public void ReportInitError(InvocationOutcome.Failed error)
     {
         LogInitError(definition.Name, error.ErrorType, error.ErrorMessage);
-        while (_waiting.Reader.TryRead(out var invocation))
+        Invocation? told;
+        lock (_lock)
         {
-            if (invocation.TryComplete(error))
+            told = _waiting.First?.Value;
+            if (told is null)
             {
-                return;
+                _initError = error;
             }
+            else
+            {
+                _waiting.RemoveFirst();
+            }
+
+            Changed();
         }
 
-        _initError = error;
-        SignalEnvironment();
+        told?.TryComplete(error);
     }
 
-    private void SignalEnvironment() => Interlocked.Exchange(ref _environmentCame, null)?.TrySetResult();
+    /// <summary>No environment was free in time: the function is not invoked.</summary>
+    private void Expire(LinkedListNode<Invocation> entry)
+    {
+        if (TakeBack(entry))
+        {
+            entry.Value.TryComplete(new InvocationOutcome.Throttled());
+        }
+    }
+
+    /// <summary>The caller does not wait any more. An environment that has the event already works on it all the same.</summary>
+    private void Abandon(LinkedListNode<Invocation> entry)
+    {
+        TakeBack(entry);
+        entry.Value.Abandon();
+    }
+
+    /// <summary>False: an environment has taken it.</summary>
+    private bool TakeBack(LinkedListNode<Invocation> entry)
+    {
+        lock (_lock)
+        {
+            if (entry.List is null)
+            {
+                return false;
+            }
+
+            _waiting.Remove(entry);
+            Changed();
+            return true;
+        }
+    }
+
+    /// <summary>To be called under the lock.</summary>
+    private void Changed()
+    {
+        _changed.SetResult();
+        _changed = NewSignal();
+    }
+
+    /// <summary>Wakes who waits for a change, so that it sees that it is cancelled: everything goes on where the caller runs.</summary>
+    private CancellationTokenRegistration LookAgainIf(CancellationToken cancelled) => cancelled.UnsafeRegister(_ =>
+    {
+        lock (_lock)
+        {
+            Changed();
+        }
+    }, null);
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private Delivery Deliver(Invocation invocation, RuntimeConnection connection)
     {

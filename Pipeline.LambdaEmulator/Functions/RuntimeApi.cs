@@ -114,11 +114,10 @@ public static class RuntimeApi
             using var document = JsonDocument.Parse(body);
             if (document.RootElement.ValueKind == JsonValueKind.Object)
             {
-                message = Text(document.RootElement, "errorMessage") ?? message;
-                type = Text(document.RootElement, "errorType") ?? type;
+                (message, type) = (Text(document.RootElement, "errorMessage") ?? message, Text(document.RootElement, "errorType") ?? type);
             }
         }
-        catch (JsonException)
+        catch (Exception e) when (UnreadableJson.IsMeantBy(e))
         {
             // "Lambda's default behavior is to use the header to construct an error response when the error payload
             // is not provided or can not be read." (runtime-api.yaml)

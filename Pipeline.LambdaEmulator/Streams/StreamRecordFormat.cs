@@ -29,10 +29,10 @@ public sealed class StreamRecordFormat(string region, string streamArn)
 
     public (IReadOnlyList<StreamRecord> Records, string? NextIterator) Parse(ReadOnlyMemory<byte> getRecords, DateTimeOffset now)
     {
-        var records = new List<(int From, int To, string SequenceNumber, ulong ItemHash, DateTimeOffset CreatedAt)>();
+        var records = new List<StreamRecord>();
         string? nextIterator = null;
-        // One buffer for the page: the records are slices of it, so it lives as long as the last of them.
-        var events = new ArrayBufferWriter<byte>(getRecords.Length + 1024);
+        // Every record has its bytes to itself: one that waits long must not keep a page of 1 MB in memory.
+        var json = new ArrayBufferWriter<byte>(4096);
         var reader = new Utf8JsonReader(getRecords.Span, Json);
         Expect(reader.Read() && reader.TokenType == JsonTokenType.StartObject);
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
@@ -47,10 +47,10 @@ public sealed class StreamRecordFormat(string region, string streamArn)
                 reader.Read();
                 while (reader.Read() && reader.TokenType == JsonTokenType.StartObject)
                 {
-                    var from = events.WrittenCount;
                     var wire = WireRecord.Read(ref reader, getRecords.Span);
-                    Write(events, wire, getRecords.Span);
-                    records.Add((from, events.WrittenCount, wire.SequenceNumber, wire.ItemHash, CreatedAt(wire, now)));
+                    json.ResetWrittenCount();
+                    Write(json, wire, getRecords.Span);
+                    records.Add(new StreamRecord(wire.SequenceNumber, wire.ItemHash, CreatedAt(wire, now), json.WrittenSpan.ToArray()));
                 }
             }
             else
@@ -59,8 +59,7 @@ public sealed class StreamRecordFormat(string region, string streamArn)
             }
         }
 
-        var json = events.WrittenMemory;
-        return ([.. records.Select(r => new StreamRecord(r.SequenceNumber, r.ItemHash, r.CreatedAt, json[r.From..r.To]))], nextIterator);
+        return (records, nextIterator);
     }
 
     /// <summary>A time that was cut to the minute is at most a minute too early; it is not after the reading.</summary>

@@ -19,6 +19,9 @@ internal sealed class MemoryQueue(TimeProvider time, TimeSpan visibilityTimeout,
     /// <summary>Called with every call's name; may throw.</summary>
     public Action<string> OnCall { get; set; } = _ => { };
 
+    /// <summary>Why a message cannot be deleted, by its id; null: it can.</summary>
+    public Func<string, BatchResultErrorEntry?> OnDelete { get; set; } = _ => null;
+
     /// <summary>Messages that are neither deleted nor moved away.</summary>
     public IReadOnlyList<string> Left
     {
@@ -83,12 +86,23 @@ internal sealed class MemoryQueue(TimeProvider time, TimeSpan visibilityTimeout,
     public override Task<DeleteMessageBatchResponse> DeleteMessageBatchAsync(DeleteMessageBatchRequest request, CancellationToken cancellationToken = default) =>
         Call("DeleteMessageBatch", () =>
         {
+            var answer = new DeleteMessageBatchResponse { Successful = [], Failed = [] };
             lock (_lock)
             {
-                _messages.RemoveAll(message => request.Entries.Exists(entry => entry.ReceiptHandle == message.Receipt));
+                foreach (var entry in request.Entries)
+                {
+                    if (OnDelete(entry.ReceiptHandle.Split('/')[0]) is { } failure)
+                    {
+                        answer.Failed.Add(new BatchResultErrorEntry { Id = entry.Id, Code = failure.Code, Message = failure.Message, SenderFault = failure.SenderFault });
+                        continue;
+                    }
+
+                    _messages.RemoveAll(message => message.Receipt == entry.ReceiptHandle);
+                    answer.Successful.Add(new DeleteMessageBatchResultEntry { Id = entry.Id });
+                }
             }
 
-            return new DeleteMessageBatchResponse();
+            return answer;
         });
 
     public override Task<SendMessageResponse> SendMessageAsync(string queueUrl, string messageBody, CancellationToken cancellationToken = default) =>

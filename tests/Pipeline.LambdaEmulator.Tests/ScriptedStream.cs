@@ -100,6 +100,15 @@ internal sealed class ScriptedStream : IAsyncDisposable
         }
     }
 
+    /// <summary>Whether DescribeStream lists a shard: a listing may be older than the shard.</summary>
+    public void List(string shard, bool isListed)
+    {
+        lock (_lock)
+        {
+            Shard(shard).IsListed = isListed;
+        }
+    }
+
     /// <summary>A shard is no longer there at all.</summary>
     public void Remove(string shard)
     {
@@ -181,8 +190,9 @@ internal sealed class ScriptedStream : IAsyncDisposable
             return Error(400, "ResourceNotFoundException");
         }
 
-        var from = request["ExclusiveStartShardId"] is { } last ? _shards.FindIndex(shard => shard.Id == last.ToString()) + 1 : 0;
-        var page = _shards.Skip(from).Take(ShardsPerPage).ToList();
+        var listed = _shards.FindAll(shard => shard.IsListed);
+        var from = request["ExclusiveStartShardId"] is { } last ? listed.FindIndex(shard => shard.Id == last.ToString()) + 1 : 0;
+        var page = listed.Skip(from).Take(ShardsPerPage).ToList();
         var description = new JsonObject
         {
             [nameof(StreamArn)] = StreamArn,
@@ -203,7 +213,7 @@ internal sealed class ScriptedStream : IAsyncDisposable
                 return (JsonNode)json;
             })]),
         };
-        if (from + page.Count < _shards.Count)
+        if (from + page.Count < listed.Count)
         {
             description["LastEvaluatedShardId"] = page[^1].Id;
         }
@@ -350,6 +360,8 @@ internal sealed class ScriptedStream : IAsyncDisposable
         public List<int> Records { get; } = [];
 
         public bool IsClosed { get; set; }
+
+        public bool IsListed { get; set; } = true;
 
         public int TrimmedUpTo { get; set; }
     }

@@ -65,7 +65,7 @@ internal static class Mutants
         new("half of a bisection", Shard, "lane.Retries.Push(batch.Slice(half, batch.Count - half, batch.FailedAttempts, now));", "Finish(batch.Buffered[half..]);",
             "the second half is not tried again"),
         new("checkpoint ahead", Shard, "out var first) && first.Done)", "out var first))", "after a restart reading goes on behind records that are not processed"),
-        new("finished at the end", Shard, "_ended && _unfinished.Count == 0", "_ended", "a shard counts as finished when it is read"),
+        new("finished at the end", Shard, "_ended && _aheadOfCheckpoint.Count == 0", "_ended", "a shard counts as finished when it is read"),
         new("partial batch off by one", "Pipeline.LambdaEmulator/EventSource/BatchResponse.cs", "lowest = i;", "lowest = i + 1;",
             "the reported record itself is not tried again"),
         new("children before parents", Shards, "(shard.ParentId is null || !unfinished.Contains(shard.ParentId))", "true",

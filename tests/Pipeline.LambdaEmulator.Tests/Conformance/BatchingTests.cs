@@ -162,6 +162,21 @@ public sealed class BatchingTests
     }
 
     [Fact]
+    [Rule(Pages.Filtering, "The iterator advances past what the filter leaves out also while a batch gathers.")]
+    public void Filtered_records_do_not_stop_the_reading_while_a_batch_gathers()
+    {
+        var shard = new ScriptedShard(Defaults with { BatchSize = 2, BatchingWindow = TimeSpan.FromSeconds(60), Filter = ScriptedShard.Matching }).Write(1);
+        for (var page = 0; page < 10; page++)
+        {
+            Assert.Equal("nothing", shard.Write(1000, matches: false).Next());
+        }
+
+        Assert.Equal((1, 100), (shard.Processor.Buffered, shard.Processor.BufferedBytes));
+        Assert.Equal("invoke 1,10002", shard.Write(1).Next());
+        Assert.Equal(10_002, shard.Succeeds().Checkpoint);
+    }
+
+    [Fact]
     [Rule(Pages.Filtering, "A batch holds matching records only; its size counts those.")]
     public void Filtered_records_do_not_fill_a_batch()
     {

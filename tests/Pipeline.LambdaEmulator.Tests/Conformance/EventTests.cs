@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json.Nodes;
 using Amazon.Lambda.DynamoDBEvents;
@@ -36,6 +37,26 @@ public sealed class EventTests
             Encoding.UTF8.GetString(record.Json.Span));
         Assert.Equal("000000000000000000222", record.SequenceNumber);
         Assert.Equal(new DateTimeOffset(2026, 1, 1, 12, 0, 0, TimeSpan.Zero), record.CreatedAt);
+    }
+
+    [Fact]
+    public void Every_record_of_a_page_has_its_bytes_to_itself()
+    {
+        var records = Parse(Page(3));
+        Assert.All(records, record =>
+        {
+            Assert.True(MemoryMarshal.TryGetArray(record.Json, out var bytes));
+            Assert.Equal(bytes.Array!.Length, record.Json.Length);
+        });
+        Assert.Equal(3, records.Select(record => Encoding.UTF8.GetString(record.Json.Span)).Distinct().Count());
+    }
+
+    [Fact]
+    public void An_attribute_whose_text_cannot_be_read_has_no_text()
+    {
+        var record = new StreamRecord("1", 0, Now, """{"dynamodb":{"NewImage":{"whole":{"S":"a"},"cut":{"S":"\ud83d"}}}}"""u8.ToArray());
+        Assert.Equal("a", record.NewText("whole"));
+        Assert.Null(record.NewText("cut"));
     }
 
     [Fact]

@@ -61,6 +61,28 @@ public sealed class ParallelizationTests
     }
 
     [Fact]
+    [Rule(Pages.Using, "A failing batch blocks its own items for as long as it fails.", Choice = "Undocumented: the others go on for as long as 100,000 records of them wait for the checkpoint; then reading stops, so that memory is bounded.")]
+    public void A_lane_that_fails_for_long_does_not_stop_the_reading()
+    {
+        var shard = new ScriptedShard(Parallel).WriteOf(0);
+        Assert.Equal("invoke 1", shard.Next());
+        shard.Fails();
+        for (var done = 0; done < ShardProcessor.DoneMax; done++)
+        {
+            shard.WriteOf(1);
+            Assert.StartsWith("invoke", shard.Next(), StringComparison.Ordinal);
+            shard.Succeeds();
+        }
+
+        Assert.Equal((0, 1), (shard.Checkpoint, shard.Processor.Buffered));
+        Assert.False(shard.Processor.WantsMore);
+        shard.WaitForNext();
+        Assert.Equal("invoke 1", shard.Next());
+        Assert.Equal(ShardProcessor.DoneMax + 1, shard.Succeeds().Checkpoint);
+        Assert.True(shard.Processor.WantsMore);
+    }
+
+    [Fact]
     [Rule(Pages.Using, "A shard is done when all its lanes are.")]
     public void A_closed_shard_is_finished_when_every_lane_is()
     {

@@ -59,6 +59,8 @@ public sealed class PartialResponseTests
         """{"batchItemFailures":"000000000000000000002"}""",
         """{"batchItemFailures":[{"itemIdentifier":2}]}""",
         """{"batchItemFailures":["000000000000000000002"]}""",
+        // Half of a surrogate pair: JSON.stringify of a text that was cut.
+        """{"batchItemFailures":[{"itemIdentifier":"\ud800"}]}""",
     ];
 
     [Theory]
@@ -69,6 +71,17 @@ public sealed class PartialResponseTests
         var shard = new ScriptedShard(Reporting).Write(3);
         shard.Next();
         Assert.Equal(0, shard.Answers(answer).Checkpoint);
+        Assert.Equal("invoke 1-3", shard.WaitForNext().Next());
+    }
+
+    [Fact]
+    [Rule(Pages.PartialSqs, "An answer that is not UTF-8 is no JSON: a complete failure.", Choice = "The DynamoDB page is silent; the SQS page is followed.")]
+    public void An_answer_that_is_not_UTF8_is_a_complete_failure()
+    {
+        var shard = new ScriptedShard(Reporting).Write(3);
+        shard.Next();
+        shard.Ends(new InvocationOutcome.Answered((byte[])[.. """{"batchItemFailures":[{"itemIdentifier":" """u8, 0xff, .. "\"}]}"u8]));
+        Assert.Equal(0, shard.Checkpoint);
         Assert.Equal("invoke 1-3", shard.WaitForNext().Next());
     }
 

@@ -136,6 +136,38 @@ public sealed class QueueMappingTests : IAsyncLifetime
     }
 
     [Fact]
+    [Rule(Pages.Sqs, "When the function successfully processes a batch, its messages are deleted.", Choice = "One that cannot be deleted does not keep the others of its batch in the queue until they come again.")]
+    public async Task A_message_that_cannot_be_deleted_does_not_hold_the_others()
+    {
+        var batch = Enumerable.Range(0, 25).Select(number => $"m{number:D2}").ToArray();
+        _queue.OnDelete = id => id == "m00" ? new() { Code = "InternalError", Message = "on purpose", SenderFault = false } : null;
+        _queue.Send(batch);
+        var mapping = Start(new QueueSettings { BatchSize = 25, BatchingWindow = TimeSpan.FromSeconds(1) });
+        // No time passes: nothing but the first try can have deleted them.
+        await Poll.UntilAsync(() => _queue.Left.Count == 1);
+        Assert.Equal(["m00"], _queue.Left);
+        await Poll.UntilAsync(() => mapping.Status.LastError is not null);
+        Assert.Equal("Messages could not be deleted: InternalError: on purpose", mapping.Status.LastError);
+        _queue.OnDelete = _ => null;
+        await AdvanceUntilAsync(() => _queue.Left.Count == 0);
+        Assert.Equal(batch.Select(id => $"{id} 1"), _received);
+    }
+
+    [Fact]
+    [Rule(Pages.Sqs, "A deletion that the queue refuses for the sender's fault is not repeated.", Choice = "The same request would be refused again; the message comes again, and its new receipt works.")]
+    public async Task A_deletion_that_is_refused_for_our_fault_is_not_repeated()
+    {
+        var tries = 0;
+        _queue.OnDelete = id => id == "a" && tries++ == 0 ? new() { Code = "ReceiptHandleIsInvalid", Message = "on purpose", SenderFault = true } : null;
+        _queue.Send("a", "b");
+        Start();
+        await Poll.UntilAsync(() => _queue.Left is ["a"]);
+        await AdvanceUntilAsync(() => _received.Contains("a 2") && _queue.Left.Count == 0);
+        Assert.Equal(["a 1", "b 1", "a 2"], _received);
+        Assert.Equal(2, tries);
+    }
+
+    [Fact]
     [Rule(Pages.Sqs, "Failing polls are repeated.")]
     public async Task A_queue_that_is_not_there_yet_is_a_problem_that_passes()
     {

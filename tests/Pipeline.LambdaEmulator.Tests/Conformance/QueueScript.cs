@@ -19,6 +19,9 @@ internal sealed class QueueScript(QueueSettings settings, TimeSpan? visibilityTi
     {
     }
 
+    /// <summary>A deletion that is asked for is done at once; otherwise the case says when.</summary>
+    public bool DeletesAtOnce { get; init; } = true;
+
     public DateTimeOffset Now { get; private set; } = new(2026, 1, 1, 12, 0, 0, TimeSpan.Zero);
 
     public QueueProcessor Processor => _processor;
@@ -65,6 +68,11 @@ internal sealed class QueueScript(QueueSettings settings, TimeSpan? visibilityTi
                 _open.Add(invoke.Batch);
                 return $"invoke {Ids(invoke.Batch.Messages)}";
             case QueueAction.Delete delete:
+                if (DeletesAtOnce)
+                {
+                    _processor.Deleted();
+                }
+
                 return $"delete {Ids(delete.Messages)}";
             case QueueAction.LetGo letGo:
                 return $"let go {Ids(letGo.Messages)}";

@@ -77,6 +77,24 @@ public sealed class QueueTests
     }
 
     [Fact]
+    [Rule(Pages.SqsScaling, "The concurrency bounds the batches that Lambda has in hand.", Choice = "A batch is in hand until its messages are deleted, filtered ones too: a queue that takes no deletions is not read on, as all that was processed would come again.")]
+    public void A_batch_keeps_its_place_until_its_messages_are_deleted()
+    {
+        var queue = new QueueScript(new QueueSettings { ConcurrencyMax = 2, Filter = FilterCriteria.Parse(["""{"body":["text"]}"""]) }) { DeletesAtOnce = false };
+        Assert.Equal("invoke a", queue.Receives("a").Next());
+        Assert.Equal("delete a", queue.Succeeds().Next());
+        Assert.Equal(10, queue.Processor.Wanted);
+        Assert.Equal("delete b", queue.ReceivesBody("b", "other").Next());
+        Assert.Equal(0, queue.Processor.Wanted);
+        Assert.Equal("nothing", queue.Receives("c").Next());
+        queue.Processor.Deleted();
+        Assert.Equal("invoke c", queue.Next());
+        Assert.Equal(0, queue.Processor.Wanted);
+        queue.Processor.Deleted();
+        Assert.Equal(10, queue.Processor.Wanted);
+    }
+
+    [Fact]
     [Rule(Pages.SqsScaling, "ScalingConfig.MaximumConcurrency limits the concurrent invocations of the mapping.")]
     public void Maximum_concurrency_bounds_the_batches_in_flight()
     {
@@ -149,6 +167,7 @@ public sealed class QueueTests
         """{"batchItemFailures":[{"itemIdentifier":null}]}""",
         """{"batchItemFailures":[{"itemIdentifer":"a"}]}""",
         """{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"of another batch"}]}""",
+        """{"batchItemFailures":[{"itemIdentifier":"\ud800"}]}""",
     ];
 
     [Theory]
@@ -270,6 +289,10 @@ public sealed class QueueTests
         { """{"body":{"kind":["ping"]}}""", "ping", false },
         { """{"body":{"kind":["ping"]}}""", """{"kind":"ping"}""", true },
         { """{"body":{"count":[{"numeric":[">",3]}]}}""", """{"count":4}""", true },
+        // JSON by its grammar, but with half of a surrogate pair: a plain text.
+        { """{"body":{"kind":["ping"]}}""", """{"kind":"ping","name":"\ud83d"}""", false },
+        { """{"body":{"kind":["ping"]}}""", """{"kind":"ping","\ud83d":1}""", false },
+        { """{"body":[{"prefix":"{"}]}""", """{"kind":"ping","name":"\ud83d"}""", true },
     };
 
     [Theory]

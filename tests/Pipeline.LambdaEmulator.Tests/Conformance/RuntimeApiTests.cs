@@ -10,6 +10,7 @@ using Amazon.Lambda.RuntimeSupport;
 using Amazon.Lambda.Serialization.SystemTextJson;
 using Microsoft.Extensions.Time.Testing;
 using Pipeline.LambdaEmulator.EventSource;
+using Pipeline.LambdaEmulator.Functions;
 
 namespace Pipeline.LambdaEmulator.Tests.Conformance;
 
@@ -79,16 +80,21 @@ public sealed partial class RuntimeApiTests
         Assert.IsType<InvocationOutcome.Answered>(await host.InvokeAsync("2"));
     }
 
-    [Fact]
+    [Theory]
+    [InlineData("not json")]
+    [InlineData("""{"errorMessage":"cut \ud83d","errorType":"T"}""")]
+    [InlineData("""{"errorMessage":"m","errorType":"cut \ud83d"}""")]
     [Rule(Pages.RuntimeApi, "error: the header Lambda-Runtime-Function-Error-Type describes the error if the body cannot be read.")]
-    public async Task An_error_without_a_readable_body_is_described_by_its_header()
+    public async Task An_error_without_a_readable_body_is_described_by_its_header(string body)
     {
         await using var host = await FunctionHost.StartAsync();
         var outcome = host.InvokeAsync();
         var requestId = FunctionHost.RequestIdOf(await host.NextAsync());
-        var accepted = await host.PostErrorAsync($"invocation/{requestId}/error", "not json", "Function.Broken");
+        var accepted = await host.PostErrorAsync($"invocation/{requestId}/error", body, "Function.Broken");
         Assert.Equal(HttpStatusCode.Accepted, accepted.StatusCode);
-        Assert.Equal("Function.Broken", Assert.IsType<InvocationOutcome.Failed>(await outcome).ErrorType);
+        var failed = Assert.IsType<InvocationOutcome.Failed>(await outcome);
+        Assert.Equal(("Function.Broken", ""), (failed.ErrorType, failed.ErrorMessage));
+        Assert.Equal("""{"errorMessage":"","errorType":"Function.Broken"}""", Encoding.UTF8.GetString(failed.Json.Span));
     }
 
     [Fact]
@@ -278,6 +284,29 @@ public sealed partial class RuntimeApiTests
     }
 
     [Fact]
+    [Rule(Pages.RuntimeApi, "An invocation whose caller gave up, or that found no environment in time, is not sent.", Choice = "Undocumented: in Lambda an environment is started for each. Whoever gives up stands in nobody's way.")]
+    public async Task Invocations_that_were_given_up_keep_no_environment_from_the_next()
+    {
+        await using var host = await FunctionHost.StartAsync();
+        using (var gone = new CancellationTokenSource())
+        {
+            var abandoned = Enumerable.Range(0, 10_000).Select(_ => host.Function.InvokeAsync(Payload, gone.Token)).ToList();
+            await gone.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.WhenAll(abandoned));
+        }
+
+        Assert.IsType<InvocationOutcome.Throttled>(await host.Function.InvokeAsync(Payload, TestContext.Current.CancellationToken, startWithin: TimeSpan.Zero));
+        var free = host.Function.WhenFreeAsync(TestContext.Current.CancellationToken);
+        Assert.False(free.IsCompleted);
+        var next = host.NextAsync();
+        await free.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        var outcome = host.InvokeAsync("[1]");
+        Assert.Equal("[1]", await (await next).Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        await host.RespondAsync(FunctionHost.RequestIdOf(await next), "{}");
+        Assert.IsType<InvocationOutcome.Answered>(await outcome);
+    }
+
+    [Fact]
     [Rule(Pages.Concurrency, "One environment serves one invocation at a time; concurrent invocations need as many environments.")]
     public async Task Two_environments_serve_two_invocations_at_once()
     {
@@ -320,6 +349,8 @@ public sealed partial class RuntimeApiTests
         Assert.Equal(HttpStatusCode.NotFound, answer.StatusCode);
         Assert.Contains("No function is called typo. There are: orders.", await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), StringComparison.Ordinal);
     }
+
+    private static EventPayload Payload => EventPayload.Of("{}"u8.ToArray());
 
     private static Task ClosedConnectionNoticedAsync(FunctionHost host, string requestId) =>
         Poll.UntilAsync(() => host.Log.Messages.Any(message => message.Contains(requestId, StringComparison.Ordinal)));

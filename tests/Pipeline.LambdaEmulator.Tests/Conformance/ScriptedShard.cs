@@ -33,9 +33,10 @@ internal sealed class ScriptedShard(MappingSettings settings)
 
     public static string SequenceNumber(int number) => number.ToString("D21", CultureInfo.InvariantCulture);
 
-    /// <summary>Records are read, made now, each of another item.</summary>
+    /// <summary>Records are read as one page, made now, each of another item.</summary>
     public ScriptedShard Write(int count, int bytes = 100, bool matches = true)
     {
+        PageIsWanted();
         for (var i = 0; i < count; i++)
         {
             WriteOf((ulong)(_written + 1), bytes, matches);
@@ -44,9 +45,10 @@ internal sealed class ScriptedShard(MappingSettings settings)
         return this;
     }
 
-    /// <summary>Records of these items are read.</summary>
+    /// <summary>Records of these items are read as one page.</summary>
     public ScriptedShard WriteOf(params ulong[] items)
     {
+        PageIsWanted();
         foreach (var item in items)
         {
             WriteOf(item, 100, true);
@@ -58,6 +60,7 @@ internal sealed class ScriptedShard(MappingSettings settings)
     /// <summary>A record is read that was made some time ago.</summary>
     public ScriptedShard WriteOld(TimeSpan age)
     {
+        PageIsWanted();
         Read(1, Now - age, 100, true);
         return this;
     }
@@ -172,6 +175,9 @@ internal sealed class ScriptedShard(MappingSettings settings)
         var consecutive = numbers[^1] - numbers[0] == numbers.Count - 1;
         return numbers.Count == 1 ? $"{numbers[0]}" : consecutive ? $"{numbers[0]}-{numbers[^1]}" : string.Join(',', numbers);
     }
+
+    /// <summary>Nothing is read that was not asked for: a case that goes on where reading has stopped would show nothing.</summary>
+    private void PageIsWanted() => Assert.True(_processor.WantsMore, "The processor does not want to read more.");
 
     private void WriteOf(ulong item, int bytes, bool matches) => Read(item, Now, bytes, matches);
 
