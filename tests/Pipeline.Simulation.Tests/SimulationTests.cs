@@ -97,7 +97,7 @@ public class SimulationTests
 
         var failure = Assert.Single(result.Failures);
         Assert.StartsWith(symptom, failure.Violation, StringComparison.Ordinal);
-        var small = new Shrinker(Broken).Shrink(failure);
+        var small = new Shrinker(Broken, runsMax: 60).Shrink(failure);
         Assert.StartsWith(symptom, small.Violation, StringComparison.Ordinal);
         Assert.True(
             small.Schedule.Operations.Count < failure.Schedule.Operations.Count, $"{small.Schedule.Operations.Count} of {failure.Schedule.Operations.Count} operations are left");

@@ -1,11 +1,10 @@
 namespace Pipeline.Simulation;
 
 /// <summary>Finds a smaller schedule that fails in the same way: drops operations, faults and settings for as long as it still does.</summary>
-internal sealed class Shrinker(Func<ISimulatedWarehouse> warehouseOf)
+/// <param name="warehouseOf">An empty warehouse for each run.</param>
+/// <param name="runsMax">After so many runs it takes what it has; each is some milliseconds.</param>
+internal sealed class Shrinker(Func<ISimulatedWarehouse> warehouseOf, int runsMax = 1_500)
 {
-    /// <summary>Each is a whole run, some milliseconds.</summary>
-    private const int RunsMax = 1_500;
-
     private int _runs;
 
     public Outcome Shrink(Outcome failing)
@@ -13,7 +12,7 @@ internal sealed class Shrinker(Func<ISimulatedWarehouse> warehouseOf)
         // The invariant that is hurt: another one would be another bug.
         var symptom = SymptomOf(failing.Violation!);
         var best = failing;
-        for (var again = true; again && _runs < RunsMax;)
+        for (var again = true; again && _runs < runsMax;)
         {
             again = false;
             again |= Drop(s => s.Operations, (s, operations) => s with { Operations = operations });
@@ -32,7 +31,7 @@ internal sealed class Shrinker(Func<ISimulatedWarehouse> warehouseOf)
             var dropped = false;
             for (var size = Math.Max(of(best.Schedule).Count, 1); size >= 1; size /= 2)
             {
-                for (var from = 0; from < of(best.Schedule).Count && _runs < RunsMax;)
+                for (var from = 0; from < of(best.Schedule).Count && _runs < runsMax;)
                 {
                     var all = of(best.Schedule);
                     if (Try(with(best.Schedule, [.. all.Take(from), .. all.Skip(from + size)])))
