@@ -76,7 +76,7 @@ internal static class Mutants
             "what the stream still holds behind trimmed records is skipped"),
         new("timeout acknowledges", "Pipeline.LambdaEmulator/Functions/LambdaFunction.cs",
             "TryComplete(invocation.RequestId, new InvocationOutcome.Failed(\n            \"Sandbox.Timedout\",",
-            "TryComplete(invocation.RequestId, new InvocationOutcome.Answered(default)) && TryComplete(invocation.RequestId, new InvocationOutcome.Failed(\n            \"Sandbox.Timedout\",",
+            "_ = TryComplete(invocation.RequestId, new InvocationOutcome.Answered(default)) && TryComplete(invocation.RequestId, new InvocationOutcome.Failed(\n            \"Sandbox.Timedout\",",
             "a batch whose function ran out of time counts as stored"),
 
         // The loader.
