@@ -219,13 +219,14 @@ public sealed class Loader(
     {
         try
         {
+            var changes = await ParkMisfitsAsync(files.Count == 1 ? files[0].Changes : [.. files.SelectMany(f => f.Changes)], cancellationToken);
             if (files.Count == 1)
             {
-                await LoadPartsAsync(files[0].Changes, files, cancellationToken);
+                await LoadPartsAsync(changes, files, cancellationToken);
             }
             else
             {
-                await LoadTogetherAsync([.. files.SelectMany(f => f.Changes)], files, cancellationToken);
+                await LoadTogetherAsync(changes, files, cancellationToken);
             }
         }
         catch (WarehouseException e) when (e.Fault == WarehouseFault.Refused && files.Count > 1)
@@ -239,6 +240,26 @@ public sealed class Loader(
         {
             await FailAsync(files[0].File, e.Message, cancellationToken);
         }
+    }
+
+    /// <summary>Parks what the warehouse is known not to take; later changes of those orders wait, in the load that follows.</summary>
+    /// <returns>The other changes.</returns>
+    private async Task<IReadOnlyList<Change>> ParkMisfitsAsync(IReadOnlyList<Change> changes, CancellationToken cancellationToken)
+    {
+        var fitting = new List<Change>(changes.Count);
+        foreach (var change in changes)
+        {
+            if (warehouse.MisfitOf(change) is { } misfit)
+            {
+                await ParkAsync(change, misfit, cancellationToken);
+            }
+            else
+            {
+                fitting.Add(change);
+            }
+        }
+
+        return fitting;
     }
 
     /// <param name="changes">Of a file, or that waited.</param>

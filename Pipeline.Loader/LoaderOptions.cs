@@ -61,7 +61,11 @@ public sealed class LoaderOptions
 /// <param name="BytesMax">Of the files as they lie in the bucket; unpacked in memory it is some ten times that.</param>
 /// <param name="FilesMax">Files of one transaction.</param>
 /// <param name="RowsMax">Changes of one transaction.</param>
-public sealed record LoadLimits(long BytesMax = 16L << 20, int FilesMax = 500, int RowsMax = 100_000);
+public sealed record LoadLimits(long BytesMax = 16L << 20, int FilesMax = 500, int RowsMax = 100_000)
+{
+    /// <summary>The n-th part of each, at least 1.</summary>
+    public LoadLimits Part(int parts) => new(Math.Max(BytesMax / parts, 1), Math.Max(FilesMax / parts, 1), Math.Max(RowsMax / parts, 1));
+}
 
 /// <summary>An error names the setting, what it got and how to mend it.</summary>
 public sealed class LoaderOptionsValidator : IValidateOptions<LoaderOptions>

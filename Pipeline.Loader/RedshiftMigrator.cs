@@ -32,7 +32,14 @@ public sealed class RedshiftMigrator(NpgsqlDataSource database, ILogger<Redshift
             await using var connection = await database.OpenConnectionAsync(cancellationToken);
             await using (var create = new NpgsqlCommand(CreateJournal, connection))
             {
-                await create.ExecuteNonQueryAsync(cancellationToken);
+                try
+                {
+                    await create.ExecuteNonQueryAsync(cancellationToken);
+                }
+                catch (PostgresException e) when (e.SqlState is PostgresErrorCodes.DuplicateTable or PostgresErrorCodes.DuplicateObject or PostgresErrorCodes.UniqueViolation)
+                {
+                    // IF NOT EXISTS looks first and makes it then; another loader was in between. LOCK finds it.
+                }
             }
 
             // Two loaders that start together migrate in turn.

@@ -59,6 +59,8 @@ public sealed partial class RedshiftWarehouse(NpgsqlDataSource database, IObject
             ApplicationName = "pipeline-loader",
             // A question that Redshift does not know.
             GssEncryptionMode = GssEncryptionMode.Disable,
+            // The codes of Redshift's errors are in it, and Npgsql keeps it back otherwise (SqlWarehouse.IsAboutAValue).
+            IncludeErrorDetail = true,
         };
         connection.Remove(CompatibilityMode);
         var builder = new NpgsqlDataSourceBuilder(connection.ConnectionString);
@@ -92,33 +94,40 @@ public sealed partial class RedshiftWarehouse(NpgsqlDataSource database, IObject
     protected override Load CreateLoad(NpgsqlConnection connection, NpgsqlTransaction transaction) => new RedshiftLoad(this, connection, transaction);
 
     /// <summary>
-    /// The change as it can be stored here. A removal has to come through whatever the order looked like, so what does not
-    /// fit of it is left out, as <see cref="Change.Document"/> says.
+    /// What COPY would refuse, or store as something else. Of a removal only its keys have to fit: it has to come through
+    /// whatever the order looked like.
     /// </summary>
-    /// <exception cref="WarehouseException">The change does not fit: it is refused like one that the warehouse itself refuses.</exception>
-    internal static Change Fitted(Change change)
+    public override string? MisfitOf(Change change)
     {
         // Redshift compares text without its trailing blanks ("Character types" in the developer guide): this order could
         // not be told from the one without them.
         var misfit = change.OrderId.EndsWith(' ') ? "order_id ends with a blank" : Misfit("order_id", change.OrderId) ?? Misfit("event_id", change.EventId);
-        if (misfit is null && change.Operation == Operation.Remove)
+        return misfit is not null || change.Operation == Operation.Remove
+            ? misfit
+            : Misfit("trace_parent", change.TraceParent)
+                ?? Misfit("merchant_id", change.MerchantId)
+                ?? Misfit("customer_id", change.CustomerId)
+                ?? Misfit("currency", change.Currency)
+                ?? Misfit("document", change.Document, DocumentBytesMax);
+    }
+
+    /// <summary>The change as it can be stored here: what does not fit of a removal is left out, as <see cref="Change.Document"/> says.</summary>
+    /// <exception cref="WarehouseException">The change does not fit, and nobody asked before: it is refused like one that the warehouse itself refuses.</exception>
+    private Change Fitted(Change change)
+    {
+        if (MisfitOf(change) is { } misfit)
         {
-            return change with
-            {
-                TraceParent = Misfit("", change.TraceParent) is null ? change.TraceParent : null,
-                MerchantId = Misfit("", change.MerchantId) is null ? change.MerchantId : null,
-                CustomerId = Misfit("", change.CustomerId) is null ? change.CustomerId : null,
-                Currency = Misfit("", change.Currency) is null ? change.Currency : null,
-                Document = Misfit("", change.Document, DocumentBytesMax) is null ? change.Document : "{}",
-            };
+            throw new WarehouseException(WarehouseFault.Refused, misfit);
         }
 
-        misfit ??= Misfit("trace_parent", change.TraceParent)
-            ?? Misfit("merchant_id", change.MerchantId)
-            ?? Misfit("customer_id", change.CustomerId)
-            ?? Misfit("currency", change.Currency)
-            ?? Misfit("document", change.Document, DocumentBytesMax);
-        return misfit is null ? change : throw new WarehouseException(WarehouseFault.Refused, misfit);
+        return change.Operation != Operation.Remove ? change : change with
+        {
+            TraceParent = Misfit("", change.TraceParent) is null ? change.TraceParent : null,
+            MerchantId = Misfit("", change.MerchantId) is null ? change.MerchantId : null,
+            CustomerId = Misfit("", change.CustomerId) is null ? change.CustomerId : null,
+            Currency = Misfit("", change.Currency) is null ? change.Currency : null,
+            Document = Misfit("", change.Document, DocumentBytesMax) is null ? change.Document : "{}",
+        };
     }
 
     private static string? Misfit(string column, string? value, int bytesMax = TextBytesMax)
@@ -179,7 +188,7 @@ public sealed partial class RedshiftWarehouse(NpgsqlDataSource database, IObject
                 return;
             }
 
-            var file = await StagingFile.WriteAsync([.. changes.Select(Fitted)], [.. waiting.Select(Fitted)], cancellationToken);
+            var file = await StagingFile.WriteAsync([.. changes.Select(warehouse.Fitted)], [.. waiting.Select(warehouse.Fitted)], cancellationToken);
             var name = $"{Names.ManifestsPrefix}{Guid.CreateVersion7():N}";
             await warehouse._objects.PutAsync($"{name}.parquet", file, ChangeFile.ContentType, cancellationToken);
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Npgsql;
 using Pipeline.Core;
 
@@ -8,7 +9,7 @@ namespace Pipeline.Loader;
 /// The warehouse in SQL, as far as PostgreSQL and Redshift agree. What a load does is in Sql/*, one file a step; here and
 /// in the classes of the dialects is how the steps are run.
 /// </summary>
-public abstract class SqlWarehouse(NpgsqlDataSource database, string dialect) : IWarehouse
+public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dialect) : IWarehouse
 {
     private const int ReasonLengthMax = 1_000;
 
@@ -100,6 +101,8 @@ public abstract class SqlWarehouse(NpgsqlDataSource database, string dialect) : 
         return await command.ExecuteNonQueryAsync(cancellationToken);
     });
 
+    public virtual string? MisfitOf(Change change) => null;
+
     public Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) => CallAsync<IWarehouseLoad>(async () =>
     {
         var connection = await Database.OpenConnectionAsync(cancellationToken);
@@ -169,8 +172,8 @@ public abstract class SqlWarehouse(NpgsqlDataSource database, string dialect) : 
         }
         catch (PostgresException e)
         {
-            // The detail of an error may quote values, so it stays out of the message.
-            throw new WarehouseException(FaultOf(e), $"{e.SqlState}: {e.MessageText}", e);
+            // The detail of an error may quote values, so neither it nor the exception that carries it goes on.
+            throw new WarehouseException(FaultOf(e), $"{e.SqlState}: {e.MessageText}");
         }
         catch (Exception e) when (e is NpgsqlException or IOException or TimeoutException)
         {
@@ -190,9 +193,27 @@ public abstract class SqlWarehouse(NpgsqlDataSource database, string dialect) : 
         // in its developer guide); the SQLSTATE that comes with it says "internal error".
         _ when e.MessageText.StartsWith("1023", StringComparison.Ordinal) => WarehouseFault.Conflict,
 
+        // Its errors about values come as internal errors, too; which one it is stands in the detail.
+        PostgresErrorCodes.InternalError when IsAboutAValue(e) => WarehouseFault.Refused,
+
         // All others (connection, resources, permissions, a table that is missing) are not the fault of the data.
         _ => WarehouseFault.Unavailable,
     };
+
+    /// <summary>
+    /// Redshift's codes for a value that does not fit, from "Load error reference" in its developer guide: 1204 out of range
+    /// or too long, 1207 no digit, 1216 a line that is not valid, 1220 no UTF-8, 1224 and 1058 numeric overflow. Its 8001 is
+    /// no such code, since a role that may not be taken, a file that is missing and a refusal by S3 have it as well: it counts
+    /// with the one message that is about a value. So does a scan by Spectrum, which COPY from Parquet is.
+    /// </summary>
+    private static bool IsAboutAValue(PostgresException e) =>
+        (e.Detail is { } detail && ValueCode().IsMatch(detail))
+        || e.MessageText.StartsWith("Value too long for character type", StringComparison.Ordinal)
+        || (e.MessageText.StartsWith("Spectrum Scan Error", StringComparison.Ordinal)
+            && e.Detail?.Contains("The length of the data column", StringComparison.Ordinal) == true);
+
+    [GeneratedRegex(@"^\s*code:\s+(1204|1207|1216|1220|1224|1058)\s*$", RegexOptions.Multiline)]
+    private static partial Regex ValueCode();
 
     private static DateTimeOffset ParseTime(string text) =>
         DateTimeOffset.ParseExact(text, TimeFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);

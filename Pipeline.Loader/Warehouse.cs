@@ -42,6 +42,13 @@ public interface IWarehouse
     /// <exception cref="WarehouseException">The warehouse is away.</exception>
     Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken);
 
+    /// <summary>
+    /// Why the warehouse cannot store the change, as far as the change alone tells; null when it may. Asked before a load is
+    /// begun, so that such a change costs no transaction: one that the warehouse itself refuses is found by splitting the load.
+    /// A warehouse that does not know beforehand says nothing.
+    /// </summary>
+    string? MisfitOf(Change change) => null;
+
     /// <summary>Begins a load and waits until no other loader is in one.</summary>
     /// <exception cref="WarehouseException">See <see cref="WarehouseFault"/>; so for every step of the load.</exception>
     Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken);

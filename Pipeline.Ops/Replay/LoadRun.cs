@@ -227,6 +227,8 @@ internal sealed class LoadRun : IDisposable
 
         public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) => inner.ForgetWaitingAsync(change, cancellationToken);
 
+        public string? MisfitOf(Change change) => inner.MisfitOf(change);
+
         public Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken) => inner.BeginAsync(cancellationToken);
     }
 }

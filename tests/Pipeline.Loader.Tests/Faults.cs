@@ -89,6 +89,8 @@ internal sealed class FaultyWarehouse(IWarehouse inner, Faults faults) : IWareho
     public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) =>
         faults.CallAsync("forget waiting", () => inner.ForgetWaitingAsync(change, cancellationToken));
 
+    public string? MisfitOf(Change change) => inner.MisfitOf(change);
+
     public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
         IWarehouseLoad? load = null;

@@ -27,14 +27,16 @@ internal sealed class Harness : IDisposable
 
         var options = new LoaderOptions { BucketName = "bucket" };
         configure?.Invoke(options);
-        Discovery = new Discovery(store, warehouse, Options.Create(options), Time, NullLogger<Discovery>.Instance);
+        Options = Microsoft.Extensions.Options.Options.Create(options);
+        Discovery = new Discovery(store, warehouse, Options, Time, NullLogger<Discovery>.Instance);
         _telemetry = new LoaderTelemetry(_services.GetRequiredService<IMeterFactory>(), Status);
-        Loader = new Loader(Discovery, store, warehouse, Status, _telemetry, Options.Create(options), Time, NullLogger<Loader>.Instance);
+        Loader = new Loader(Discovery, store, warehouse, Status, _telemetry, Options, Time, NullLogger<Loader>.Instance);
     }
 
     public FakeTimeProvider Time { get; } = new(Start);
     public MemoryObjects Objects { get; }
     public LoaderStatus Status { get; } = new();
+    public IOptions<LoaderOptions> Options { get; }
     public Discovery Discovery { get; }
     public Loader Loader { get; }
     public IMeterFactory Meters => _services.GetRequiredService<IMeterFactory>();

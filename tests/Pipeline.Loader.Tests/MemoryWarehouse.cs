@@ -9,6 +9,9 @@ internal sealed class MemoryWarehouse : IWarehouse
 
     public bool IsAway { get; set; }
 
+    /// <summary>What happens when a load is begun.</summary>
+    public Action OnBegin { get; set; } = () => { };
+
     /// <summary>Every load that was committed: its files.</summary>
     public List<string[]> Loads { get; } = [];
     public HashSet<(string Key, string ETag)> Ledger { get; } = [];
@@ -60,6 +63,7 @@ internal sealed class MemoryWarehouse : IWarehouse
     public Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
         Refuse();
+        OnBegin();
         return Task.FromResult<IWarehouseLoad>(new Load(this));
     }
 

@@ -23,10 +23,10 @@ public sealed class WakeUpTests
         var wakeUp = Create(harness, migrator, nowhere);
         await FilesAsync(harness, 1, 3);
 
-        await wakeUp.HandleAsync(TwoMinutes, Cancelled);
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         Assert.Equal(3, warehouse.Ledger.Count);
         await FilesAsync(harness, 4, 2);
-        await wakeUp.HandleAsync(TwoMinutes, Cancelled);
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         Assert.Equal(5, warehouse.Ledger.Count);
         Assert.Equal(1, migrator.Runs);
     }
@@ -40,9 +40,9 @@ public sealed class WakeUpTests
         var wakeUp = Create(harness, new Migrations(), nowhere);
         await FilesAsync(harness, 1, 3);
 
-        await wakeUp.HandleAsync(TimeSpan.FromSeconds(34), Cancelled);
+        await wakeUp.HandleAsync(1, TimeSpan.FromSeconds(34), Cancelled);
         Assert.Single(warehouse.Ledger);
-        await wakeUp.HandleAsync(TwoMinutes, Cancelled);
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         Assert.Equal(3, warehouse.Ledger.Count);
     }
 
@@ -56,12 +56,12 @@ public sealed class WakeUpTests
         var wakeUp = Create(harness, migrator, nowhere);
         await FilesAsync(harness, 1, 1);
 
-        await Assert.ThrowsAsync<WarehouseException>(() => wakeUp.HandleAsync(TwoMinutes, Cancelled));
+        await Assert.ThrowsAsync<WarehouseException>(() => wakeUp.HandleAsync(1, TwoMinutes, Cancelled));
         migrator.Failure = null;
         harness.Objects.IsAway = true;
-        await Assert.ThrowsAsync<ObjectStoreException>(() => wakeUp.HandleAsync(TwoMinutes, Cancelled));
+        await Assert.ThrowsAsync<ObjectStoreException>(() => wakeUp.HandleAsync(1, TwoMinutes, Cancelled));
         harness.Objects.IsAway = false;
-        await wakeUp.HandleAsync(TwoMinutes, Cancelled);
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         Assert.Single(warehouse.Ledger);
         Assert.Equal(2, migrator.Runs);
     }
@@ -73,11 +73,75 @@ public sealed class WakeUpTests
         await using var nowhere = Nowhere();
         var wakeUp = Create(harness, new Migrations { HangsUntilCancelled = true }, nowhere);
 
-        var handling = wakeUp.HandleAsync(TwoMinutes, Cancelled);
+        var handling = wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         harness.Time.Advance(TimeSpan.FromSeconds(114));
         Assert.False(handling.IsCompleted);
         harness.Time.Advance(TimeSpan.FromSeconds(1));
         await Assert.ThrowsAsync<TimeoutException>(() => handling);
+    }
+
+    [Fact]
+    public async Task With_as_many_wake_ups_as_there_may_be_it_makes_room_for_those_behind_them_after_eight_seconds()
+    {
+        var warehouse = new MemoryWarehouse();
+        using var harness = new Harness(warehouse, configure: o => o.Limits = new LoadLimits(FilesMax: 1));
+        warehouse.OnBegin = () => harness.Time.Advance(TimeSpan.FromSeconds(3));
+        await using var nowhere = Nowhere();
+        var wakeUp = Create(harness, new Migrations(), nowhere);
+        await FilesAsync(harness, 1, 8);
+
+        await wakeUp.HandleAsync(10, TwoMinutes, Cancelled);
+        Assert.Equal(3, warehouse.Loads.Count);
+        await wakeUp.HandleAsync(9, TwoMinutes, Cancelled);
+        Assert.Equal(8, warehouse.Loads.Count);
+    }
+
+    [Fact]
+    public async Task No_turn_is_begun_that_takes_longer_than_what_is_left()
+    {
+        var warehouse = new MemoryWarehouse();
+        using var harness = new Harness(warehouse, configure: o => o.Limits = new LoadLimits(FilesMax: 1));
+        warehouse.OnBegin = () => harness.Time.Advance(TimeSpan.FromSeconds(40));
+        await using var nowhere = Nowhere();
+        var wakeUp = Create(harness, new Migrations(), nowhere);
+        await FilesAsync(harness, 1, 3);
+
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
+        Assert.Single(warehouse.Loads);
+    }
+
+    [Fact]
+    public async Task After_a_failure_the_next_load_is_half_as_large_and_with_each_success_twice_as_large_again()
+    {
+        var warehouse = new MemoryWarehouse();
+        using var harness = new Harness(warehouse, configure: o => o.Limits = new LoadLimits(FilesMax: 8));
+        var tooLarge = 2;
+        warehouse.OnBegin = () =>
+        {
+            if (tooLarge-- > 0)
+            {
+                throw new WarehouseException(WarehouseFault.Unavailable, "57014: canceling statement due to statement timeout");
+            }
+        };
+        await using var nowhere = Nowhere();
+        var wakeUp = Create(harness, new Migrations(), nowhere);
+        await FilesAsync(harness, 1, 22);
+
+        await Assert.ThrowsAsync<WarehouseException>(() => wakeUp.HandleAsync(1, TwoMinutes, Cancelled));
+        await Assert.ThrowsAsync<WarehouseException>(() => wakeUp.HandleAsync(1, TwoMinutes, Cancelled));
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
+        Assert.Equal([2, 4, 8, 8], warehouse.Loads.Select(files => files.Length));
+    }
+
+    [Theory]
+    [InlineData("""{"Records":[{"body":"2026-11-24T08:30:00Z"},{"body":"2026-11-24T08:30:01Z"}]}""", 2)]
+    [InlineData("{}", 0)]
+    [InlineData("""{"Records":null}""", 0)]
+    [InlineData("7", 0)]
+    public async Task The_messages_of_an_event_are_counted_and_an_invocation_by_hand_has_none(string input, int wakeUps)
+    {
+        using var stream = new MemoryStream(Encoding.UTF8.GetBytes(input));
+        Assert.Equal(wakeUps, await WakeUp.CountAsync(stream, Cancelled));
     }
 
     [Fact]
@@ -109,7 +173,7 @@ public sealed class WakeUpTests
     private static string Secret(string content) => JsonSerializer.Serialize(new { ARN = "arn:aws:secret:a/b", SecretString = content });
 
     private static WakeUp Create(Harness harness, IMigrator migrator, NpgsqlDataSource database) =>
-        new(harness.Loader, migrator, database, harness.Time, NullLogger<WakeUp>.Instance);
+        new(harness.Loader, migrator, database, harness.Options, harness.Time, NullLogger<WakeUp>.Instance);
 
     /// <summary>Never connected to: the warehouse is in memory.</summary>
     private static NpgsqlDataSource Nowhere() => NpgsqlDataSource.Create("Host=127.0.0.1;Port=1");

@@ -81,7 +81,7 @@ CREATE TABLE load_failures (
     last_at    timestamptz NOT NULL
 ) DISTSTYLE EVEN;
 
--- Who has locked it is in a load (Pipeline.Loader/Sql/redshift/1-begin.sql). It has no rows.
+-- Who has locked it is in a load (Pipeline.Loader/Sql/redshift/1-begin.sql). It has one row (0003-load-lock.sql).
 CREATE TABLE load_lock (
     locked boolean
 ) DISTSTYLE EVEN;

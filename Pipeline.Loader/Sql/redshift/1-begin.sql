@@ -1,13 +1,20 @@
 -- One load at a time, as in PostgreSQL. LOCK always takes the strongest lock, which readers wait for, so it is taken on
 -- a table that nobody reads. It comes first: the snapshot that a transaction works on is taken by its first SELECT, DML
 -- or DDL statement ("Isolation levels in Amazon Redshift"), and must not be older than what the loader before committed.
+--
+-- Should it be older all the same, nothing else would tell: databases have SNAPSHOT isolation today, where two
+-- transactions that insert do not conflict, and keys are not enforced. But two that update the same row do, whatever the
+-- isolation level: with an old snapshot this UPDATE fails, and the load is tried again.
 
 -- Longer than any load takes: waiting this long means that the other loader hangs. (Milliseconds.)
 SET LOCAL statement_timeout TO 60000;
 
 LOCK load_lock;
 
-SET LOCAL statement_timeout TO 300000;
+UPDATE load_lock SET locked = true;
+
+-- A statement that takes longer than the function may (Pipeline.Cdk/WarehouseLoader.cs) has nobody waiting for it, and the lock.
+SET LOCAL statement_timeout TO 110000;
 
 -- These tables are dropped with the end of the load (8-drop.sql), or vanish with its transaction: Redshift knows no
 -- ON COMMIT DELETE ROWS, and TRUNCATE would commit.

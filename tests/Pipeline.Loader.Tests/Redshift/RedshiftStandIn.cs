@@ -18,7 +18,8 @@ namespace Pipeline.Loader.Tests.Redshift;
 /// Speaks the protocol of Redshift before a PostgreSQL: the product connects to it as it does to a cluster. What the two
 /// have in common is executed as it is written. The rest is translated here, and only here:
 /// distribution and sort keys are left out, SUPER is jsonb, SYSDATE is now(), COPY reads the manifest and the files that it
-/// names, and views with PartiQL are not made. It is as strict as Redshift where Npgsql relies on it: TLS only, a
+/// names, and views with PartiQL are not made. A transaction has one snapshot, as with Redshift's SNAPSHOT isolation; in
+/// PostgreSQL, too, LOCK takes none. It is as strict as Redshift where Npgsql relies on it: TLS only, a
 /// password, one statement at a time.
 /// </summary>
 /// <remarks>
@@ -29,6 +30,8 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
     public const string CopyRole = "arn:aws:iam::123456789012:role/warehouse-copy";
 
     private const int SslRequest = 80877103;
+
+    private const string FirstOfALoad = "SET LOCAL statement_timeout TO 60000";
 
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly NpgsqlConnectionStringBuilder _postgres;
@@ -73,6 +76,10 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
             BEGIN
                 RAISE EXCEPTION '1023' USING ERRCODE = 'XX000', DETAIL = 'Serializable isolation violation on table in Redshift';
             END $$;
+            CREATE FUNCTION internal_error(message text, detail text) RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION '%', message USING ERRCODE = 'XX000', DETAIL = detail;
+            END $$;
             """);
         await prepare.ExecuteNonQueryAsync();
         return standIn;
@@ -91,6 +98,14 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
 
     /// <summary>The next statements that begin so fail with Redshift's error 1023, as often as the number says.</summary>
     public (string Beginning, int Times) Conflicts { get; set; } = ("", 0);
+
+    /// <summary>A COPY of a row with this text in it fails with an internal error of this message and detail.</summary>
+    public (string Text, string Message, string Detail)? Failure { get; set; }
+
+    /// <summary>
+    /// As if Redshift took a transaction's snapshot when it begins: before it waits for the other loader, and not behind it.
+    /// </summary>
+    public bool HasEarlySnapshots { get; set; }
 
     public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
 
@@ -223,6 +238,11 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
                 case 'Q':
                     var simple = Encoding.UTF8.GetString(body).TrimEnd('\0');
                     _statements.Enqueue(simple);
+                    if (simple.StartsWith("BEGIN", StringComparison.Ordinal))
+                    {
+                        body = Encoding.UTF8.GetBytes("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ\0");
+                    }
+
                     break;
             }
 
@@ -246,6 +266,11 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
         {
             Conflicts = conflicts with { Times = conflicts.Times - 1 };
             return "SELECT serializable_isolation_violation()";
+        }
+
+        if (HasEarlySnapshots && statement == FirstOfALoad)
+        {
+            return "SELECT count(*) FROM load_ledger";
         }
 
         if (Copy().Match(statement) is { Success: true } copy)
@@ -276,6 +301,11 @@ internal sealed partial class RedshiftStandIn : IAsyncDisposable
             Assert.Equal(file.Length, entry.GetProperty("meta").GetProperty("content_length").GetInt64());
             await foreach (var row in RowsAsync(file))
             {
+                if (Failure is { } failure && row.Any(value => value.Contains(failure.Text, StringComparison.Ordinal)))
+                {
+                    return $"SELECT internal_error($failure${failure.Message}$failure$, $failure${failure.Detail}$failure$)";
+                }
+
                 insert.Append(separator).Append('(').AppendJoin(", ", row).Append(')');
                 separator = ", ";
             }
