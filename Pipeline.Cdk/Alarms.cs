@@ -60,6 +60,7 @@ public sealed class Alarms : Construct
             QueueName = QuarantineQueue,
             Encryption = QueueEncryption.SQS_MANAGED,
             EnforceSSL = true,
+            // The longest there is. After it the alarm goes off the list, whether the change is dealt with or not; `quarantine list` knows.
             RetentionPeriod = Duration.Days(14),
         });
         _ = new Rule(this, "NewInQuarantine", new RuleProps
@@ -81,10 +82,12 @@ public sealed class Alarms : Construct
         Raise("ProcessFails", props.Process.Function.MetricErrors(Each("Sum")), 1, "process_orders failed. Its batch is tried again until it succeeds.", minutes: 3);
         Raise("ProcessIsThrottled", props.Process.Function.MetricThrottles(Each("Sum")), 1, "process_orders was throttled: more shards than processConcurrency.", minutes: 3);
         Raise("RecordsWereGivenUp", Waiting(props.Process.Failures), 1, $"Lambda gave up records of the stream; {Names.FailureQueue} says which.");
-        Raise("QuarantineIsNotEmpty", Waiting(Quarantined), 1, $"Changes could not be decoded or loaded, and later ones of their orders wait; {QuarantineQueue} says where they are.");
+        Raise("QuarantineIsNotEmpty", Waiting(Quarantined), 1, $"Changes could not be decoded or loaded, and later ones of their orders wait; {QuarantineQueue} says where they are, for 14 days: after that this alarm is OK again, and `quarantine list` still shows them.");
         Raise("LoadLags", wakeUpAge, 300, "A change file waits five minutes and longer for its load (seconds).");
-        Raise("LoadFails", props.Loader.Function.MetricErrors(Each("Sum")), 1, "A load failed. It is tried again.", minutes: 3);
-        Raise("LoadIsThrottled", props.Loader.Function.MetricThrottles(Each("Sum")), 1, "load_orders was throttled: it was invoked by hand, or its concurrency is taken away.", minutes: 3);
+        // One minute each: a wake-up that failed is invisible for two and a half minutes, and the others of its group with it, so
+        // there are never three minutes in a row with a failure in each.
+        Raise("LoadFails", props.Loader.Function.MetricErrors(Each("Sum")), 1, "A load failed. It is tried again.");
+        Raise("LoadIsThrottled", props.Loader.Function.MetricThrottles(Each("Sum")), 1, "load_orders was throttled: it was invoked by hand, or its concurrency is taken away.");
         Raise("LoadsWereGivenUp", Waiting(props.Loader.Failures), 1, $"Ten loads in a row failed; {WarehouseLoader.FailureQueue} holds their wake-ups. The sweep goes on trying.");
         Raise("ApiFails", Api(props.Api, "5xx", "Sum"), 5, "The Orders API answered 5xx five times in a minute.");
         Raise("ClusterIsUnhealthy", healthy, 1, "The Redshift cluster reports bad health, or nothing at all.", minutes: 3, below: true);

@@ -17,7 +17,8 @@ public sealed class ChangeBucket : Construct
     {
         // Without this the CDK would let the log delivery in by an ACL, and ACLs are off.
         Node.SetContext("@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy", true);
-        var removal = keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY;
+        // A first deployment that fails takes its buckets, which are empty, away again: the next one needs their names.
+        var removal = keep ? RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE : RemovalPolicy.DESTROY;
         var abortedUploads = new LifecycleRule
         {
             Id = "aborted-uploads",

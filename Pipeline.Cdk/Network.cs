@@ -4,6 +4,7 @@ using Amazon.CDK.AWS.EC2;
 using Amazon.CDK.AWS.IAM;
 using Amazon.CDK.AWS.Logs;
 using Amazon.CDK.AWS.S3;
+using Amazon.CDK.AWS.SecretsManager;
 using Constructs;
 
 namespace Pipeline.Cdk;
@@ -24,6 +25,8 @@ public sealed record NetworkProps
 /// </summary>
 public sealed class Network : Construct
 {
+    private readonly InterfaceVpcEndpoint _secrets;
+
     public Vpc Vpc { get; }
     public SecurityGroup Loader { get; }
     public SecurityGroup Warehouse { get; }
@@ -54,12 +57,14 @@ public sealed class Network : Construct
         Warehouse.AddEgressRule(Peer.AnyIpv4(), Port.Tcp(443), "S3 through its gateway endpoint");
 
         var s3 = Vpc.AddGatewayEndpoint("S3", new GatewayVpcEndpointOptions { Service = GatewayVpcEndpointAwsService.S3 });
-        s3.AddToPolicy(Through(["s3:GetObject", "s3:ListBucket", "s3:PutObject"], props.Changes.BucketArn, props.Changes.ArnForObjects("orders/*")));
+        s3.AddToPolicy(Through(["s3:ListBucket"], props.Changes.BucketArn));
+        s3.AddToPolicy(Through(["s3:GetObject"], props.Changes.ArnForObjects("orders/*")));
+        s3.AddToPolicy(Through(["s3:PutObject"], props.Changes.ArnForObjects($"{Names.ManifestsPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")));
         s3.AddToPolicy(Through(["s3:DeleteObject"], props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")));
         // For reading the table from in here, to compare it with the warehouse.
         Vpc.AddGatewayEndpoint("DynamoDB", new GatewayVpcEndpointOptions { Service = GatewayVpcEndpointAwsService.DYNAMODB })
             .AddToPolicy(Through(["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"], props.Orders.TableArn, $"{props.Orders.TableArn}/*"));
-        Vpc.AddInterfaceEndpoint("SecretsManager", new InterfaceVpcEndpointOptions
+        _secrets = Vpc.AddInterfaceEndpoint("SecretsManager", new InterfaceVpcEndpointOptions
         {
             Service = InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
             PrivateDnsEnabled = true,
@@ -97,6 +102,9 @@ public sealed class Network : Construct
             Destination = FlowLogDestination.ToCloudWatchLogs(flowLogs, flowLogsRole.WithoutPolicyUpdates()),
         });
     }
+
+    /// <summary>The secret can be read from within the network; no other one can.</summary>
+    public void LetThrough(ISecret secret) => _secrets.AddToPolicy(Through(["secretsmanager:GetSecretValue"], secret.SecretArn));
 
     private SecurityGroup Group(string id, string description) => new(this, $"{id}Group", new SecurityGroupProps
     {

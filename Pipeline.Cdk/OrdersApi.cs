@@ -77,7 +77,7 @@ public sealed class OrdersApi : Construct
             Timeout = Duration.Seconds(29),
             LogRetention = props.LogRetention,
             // AWS's own layer with the adapter, version 0.9.1; the account is theirs.
-            Layer = LayerVersion.FromLayerVersionArn(this, "WebAdapter", $"arn:aws:lambda:{Aws.REGION}:753240598075:layer:LambdaAdapterLayerArm64:25"),
+            Layer = LayerVersion.FromLayerVersionArn(this, "WebAdapter", $"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:753240598075:layer:LambdaAdapterLayerArm64:25"),
             Environment = new Dictionary<string, string>(Tokens(props.Issuer))
             {
                 [Names.Settings.TableName] = props.Orders.TableName,

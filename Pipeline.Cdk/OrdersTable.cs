@@ -23,6 +23,7 @@ public sealed class OrdersTable : Construct
             Stream = StreamViewType.NEW_AND_OLD_IMAGES,
             PointInTimeRecovery = true,
             DeletionProtection = keep,
+            // Also when a first deployment fails: taking a protected table away again fails, and with it the rollback.
             RemovalPolicy = keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
         });
         AddIndex(Names.CustomerIndex, Names.CustomerKey);

@@ -27,7 +27,10 @@ public sealed class PipelineStack : Stack
         {
             Orders = orders.Table,
             Keep = props.IsProd,
-            Code = FunctionCode.Of("Pipeline.OrdersApi", this, props.PublishedFunctions, OrdersApi.StartScript),
+            // Without an issuer the program does not start. `npm run deploy` says so at once, a bare `cdk deploy` with this key.
+            Code = props is { PublishedFunctions: not null, Issuer: null }
+                ? FunctionCode.Missing("Pipeline.OrdersApi", this, "set-jwtIssuer-and-jwtAudience-first")
+                : FunctionCode.Of("Pipeline.OrdersApi", this, props, OrdersApi.StartScript),
             LogRetention = logRetention,
             RequestsPerSecond = props.ApiRequestsPerSecond,
             Issuer = props.Issuer,
@@ -39,7 +42,7 @@ public sealed class PipelineStack : Stack
         {
             Orders = orders.Table,
             Changes = changes.Bucket,
-            Code = FunctionCode.Of("Pipeline.Processor", this, props.PublishedFunctions),
+            Code = FunctionCode.Of("Pipeline.Processor", this, props),
             LogRetention = logRetention,
             Concurrency = props.ProcessConcurrency,
         });
@@ -61,12 +64,13 @@ public sealed class PipelineStack : Stack
             Keep = props.IsProd,
             LogRetention = logRetention,
         });
+        network.LetThrough(warehouse.LoaderSecret);
         var loader = new WarehouseLoader(this, "Loader", new WarehouseLoaderProps
         {
             Changes = changes.Bucket,
             Network = network,
             Warehouse = warehouse,
-            Code = FunctionCode.Of("Pipeline.Loader", this, props.PublishedFunctions),
+            Code = FunctionCode.Of("Pipeline.Loader", this, props),
             LogRetention = logRetention,
         });
 

@@ -30,6 +30,12 @@ public sealed partial record PipelineStackProps
     public string? PublishedFunctions { get; init; }
 
     /// <summary>
+    /// `npm run deploy` says so, because the CDK's command line does not tell the app what it is run for. What cannot
+    /// work when it is deployed is refused then, and only then: bootstrap, synth, diff and destroy need none of it.
+    /// </summary>
+    public bool IsDeployment { get; init; }
+
+    /// <summary>
     /// The most invocations of process_orders at a time; the stream has about one shard per 1,000 writes a second.
     /// Taken from the account's quota (1,000 as a rule, 10 in a new account).
     /// </summary>
@@ -59,15 +65,16 @@ public sealed partial record PipelineStackProps
     {
         var defaults = new PipelineStackProps();
         var settings = new Settings(name => Convert.ToString(node.TryGetContext(name), CultureInfo.InvariantCulture));
-        var published = settings.Text("published");
-        if (published is not null && settings.Text("jwtIssuer") is null)
+        var isDeployment = settings.Flag("deploying", defaults.IsDeployment);
+        if (isDeployment && settings.Text("jwtIssuer") is null)
         {
             throw Settings.Refused("jwtIssuer", "", "given for a deployment: the Orders API takes the tokens of an issuer, and nothing else");
         }
 
         return new PipelineStackProps
         {
-            PublishedFunctions = published,
+            IsDeployment = isDeployment,
+            PublishedFunctions = settings.Text("published"),
             Environment = settings.OneOf("environment", defaults.Environment),
             ProcessConcurrency = settings.Number("processConcurrency", defaults.ProcessConcurrency, 1, 1000),
             ApiRequestsPerSecond = settings.Number("apiRequestsPerSecond", defaults.ApiRequestsPerSecond, 1, 10_000),
@@ -125,6 +132,14 @@ internal sealed class Settings(Func<string, string?> read)
         null => otherwise,
         { } text when int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= min && number <= max => number,
         { } text => throw Refused(name, text, $"a whole number from {min} to {max}"),
+    };
+
+    public bool Flag(string name, bool otherwise) => Text(name)?.ToLowerInvariant() switch
+    {
+        null => otherwise,
+        "true" => true,
+        "false" => false,
+        { } text => throw Refused(name, text, "true or false"),
     };
 
     [return: NotNullIfNotNull(nameof(otherwise))]

@@ -30,6 +30,9 @@ public sealed class WarehouseLoader : Construct
     public const string WakeUpQueue = "load_orders-wake-ups.fifo";
     public const string FailureQueue = "load_orders-failures.fifo";
 
+    /// <summary>Of one invocation; Pipeline.Loader/WakeUp.cs knows it, too.</summary>
+    private const int WakeUpsMax = 10;
+
     public Function Function { get; }
     public Queue WakeUps { get; }
     public Queue Failures { get; }
@@ -46,13 +49,17 @@ public sealed class WarehouseLoader : Construct
             RetentionPeriod = Duration.Days(14),
         });
 
+        // Not longer, though Lambda would allow 15 minutes: until it is over a wake-up that failed is not seen again. A load
+        // that does not end in it is tried again at half the size (Pipeline.Loader/WakeUp.cs).
         var timeout = Duration.Minutes(2);
         WakeUps = new Queue(this, "WakeUps", new QueueProps
         {
             QueueName = WakeUpQueue,
             Fifo = true,
-            // EventBridge gives no deduplication id; the body of an event holds its id.
+            // EventBridge gives no deduplication id. A message holds the second of its event and nothing else, so of all the files
+            // of a second one wakes the loader. It is handed out when that second is over: its load finds the others, too.
             ContentBasedDeduplication = true,
+            DeliveryDelay = Duration.Seconds(1),
             Encryption = QueueEncryption.SQS_MANAGED,
             EnforceSSL = true,
             // How long the next attempt waits after a failed one. Longer than a load may take, or there could be two.
@@ -94,18 +101,8 @@ public sealed class WarehouseLoader : Construct
             [
                 PipelineFunction.Allow(
                     ["s3:GetObject"], props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
-                new PolicyStatement(new PolicyStatementProps
-                {
-                    Actions = ["s3:ListBucket"],
-                    Resources = [props.Changes.BucketArn],
-                    Conditions = new Dictionary<string, object>
-                    {
-                        ["StringLike"] = new Dictionary<string, object>
-                        {
-                            ["s3:prefix"] = new[] { $"{Names.ChangesPrefix}*", $"{Names.DiscardedPrefix}*", $"{Names.QuarantinePrefix}*" },
-                        },
-                    },
-                }),
+                // Without a condition on the prefix: a GET has none, and who may not list gets 403 for an object that is gone, not 404.
+                PipelineFunction.Allow(["s3:ListBucket"], props.Changes.BucketArn),
                 PipelineFunction.Allow(
                     ["s3:PutObject"], props.Changes.ArnForObjects($"{Names.ManifestsPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
                 PipelineFunction.Allow(["secretsmanager:GetSecretValue"], props.Warehouse.LoaderSecret.SecretArn),
@@ -123,7 +120,7 @@ public sealed class WarehouseLoader : Construct
             EventSourceArn = WakeUps.QueueArn,
             Enabled = true,
             // One load answers all the wake-ups that wait; ten is the most that FIFO queues allow.
-            BatchSize = 10,
+            BatchSize = WakeUpsMax,
         });
 
         // The CDK's own flag for this adds a custom resource.
@@ -160,6 +157,7 @@ public sealed class WarehouseLoader : Construct
     private SqsQueue WakeUp() => new(WakeUps, new SqsQueueProps
     {
         MessageGroupId = "load",
+        Message = RuleTargetInput.FromEventPath("$.time"),
         // EventBridge's own bounds, both the highest.
         MaxEventAge = Duration.Hours(24),
         RetryAttempts = 185,

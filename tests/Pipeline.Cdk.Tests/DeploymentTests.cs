@@ -21,7 +21,7 @@ public sealed class DeploymentTests(Synthesis synthesis)
         await using var moto = await Moto.StartAsync();
         await moto.PutCodeAsync("Pipeline.OrdersApi", "Pipeline.Processor", "Pipeline.Loader");
 
-        await moto.CloudFormationAsync("CreateStack", synthesis.Prod.Json);
+        await moto.CloudFormationAsync("CreateStack", synthesis.Deployable.Json);
 
         Assert.Equal("CREATE_COMPLETE", await moto.StackStatusAsync());
         var stream = (await moto.TableAsync())["LatestStreamArn"]!.ToString();
@@ -30,7 +30,7 @@ public sealed class DeploymentTests(Synthesis synthesis)
         Assert.Equal("TRIM_HORIZON", mapping["StartingPosition"]!.ToString());
         Assert.EndsWith(":load_orders-wake-ups.fifo", (await moto.MappingAsync("load_orders"))["EventSourceArn"]!.ToString(), StringComparison.Ordinal);
 
-        var changed = new TemplateView(synthesis.Prod.Json);
+        var changed = new TemplateView(synthesis.Deployable.Json);
         changed["ProcessOrdersRunFunction"]["MemorySize"] = 3008;
         await moto.CloudFormationAsync("UpdateStack", changed.Root.ToJsonString());
 

@@ -7,7 +7,7 @@ public sealed partial class DocumentTests(Synthesis synthesis)
 {
     [Fact]
     public void The_list_of_resources_in_deploy_md_is_that_of_the_template() => Assert.Equal(
-        synthesis.Prod.Everything.GroupBy(r => r.Type).OrderBy(g => g.Key, StringComparer.Ordinal).Select(g => (g.Key, g.Count())),
+        synthesis.Deployable.Everything.GroupBy(r => r.Type).OrderBy(g => g.Key, StringComparer.Ordinal).Select(g => (g.Key, g.Count())),
         from Match line in ResourceLine().Matches(File.ReadAllText(Repository.File("docs", "deploy.md")))
         select (line.Groups["type"].Value, int.Parse(line.Groups["number"].Value, CultureInfo.InvariantCulture)));
 

@@ -12,10 +12,11 @@ public sealed class LintTests(Synthesis synthesis)
         Assert.SkipUnless(Tool.IsInstalled("cfn-lint"), "cfn-lint is not installed: pip install cfn-lint");
         var folder = synthesis.Folder("lint");
         await File.WriteAllTextAsync(Path.Combine(folder, "prod.json"), synthesis.Prod.Json, TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(folder, "deployable.json"), synthesis.Deployable.Json, TestContext.Current.CancellationToken);
         await File.WriteAllTextAsync(Path.Combine(folder, "dev.json"), synthesis.Dev.Json, TestContext.Current.CancellationToken);
 
         var (exitCode, output, errors) = await Tool.RunAsync(
-            "cfn-lint", ["--ignore-checks", RedundantDependsOn, "--format", "parseable", "--template", "prod.json", "dev.json"], folder);
+            "cfn-lint", ["--ignore-checks", RedundantDependsOn, "--format", "parseable", "--template", "prod.json", "deployable.json", "dev.json"], folder);
 
         Assert.Equal((0, "", ""), (exitCode, output, errors));
     }

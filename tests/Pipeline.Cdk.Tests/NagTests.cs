@@ -39,7 +39,7 @@ public sealed class NagTests(Synthesis synthesis)
         Assert.SkipUnless(
             Directory.Exists(Path.Combine(folder, "node_modules", "cdk-nag")), "cdk-nag is not installed: npm --prefix tests/Pipeline.Cdk.Tests/Nag ci");
         var template = Path.Combine(synthesis.Folder("nag"), "template.json");
-        await File.WriteAllTextAsync(template, synthesis.Prod.Json, TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(template, synthesis.Deployable.Json, TestContext.Current.CancellationToken);
 
         var (exitCode, output, errors) = await Tool.RunAsync("node", ["nag.mjs", template], folder);
 

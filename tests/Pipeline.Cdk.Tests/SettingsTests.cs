@@ -14,7 +14,7 @@ public sealed class SettingsTests
         var props = FromContext(
             ("environment", "dev"), ("published", "../artifacts/publish"), ("processConcurrency", "5"), ("apiRequestsPerSecond", "50"),
             ("warehouseNodeType", "ra3.xlplus"), ("warehouseNodes", "2"), ("alarmEmails", "one@example.com, two@example.com"),
-            ("jwtIssuer", "https://login.example.com/"), ("jwtAudience", "orders"));
+            ("jwtIssuer", "https://login.example.com/"), ("jwtAudience", "orders"), ("deploying", "true"));
 
         Assert.Equivalent(
             new PipelineStackProps
@@ -27,6 +27,7 @@ public sealed class SettingsTests
                 WarehouseNodes = 2,
                 AlarmEmails = ["one@example.com", "two@example.com"],
                 Issuer = new JwtIssuer("https://login.example.com/", "orders"),
+                IsDeployment = true,
             },
             props,
             strict: true);
@@ -41,6 +42,7 @@ public sealed class SettingsTests
     [InlineData("warehouseNodes", "129", "a whole number from 1 to 128")]
     [InlineData("warehouseNodeType", "dc2.large", "a node type of Redshift such as ra3.large or ra3.xlplus")]
     [InlineData("alarmEmails", "nobody", "e-mail addresses with commas between them")]
+    [InlineData("deploying", "yes", "true or false")]
     [InlineData("jwtIssuer", "http://login.example.com", "an https URL, the 'iss' of the tokens")]
     public void A_setting_that_cannot_be_is_refused_with_its_name_and_what_it_must_be(string name, string value, string expected)
     {
@@ -50,8 +52,14 @@ public sealed class SettingsTests
     }
 
     [Fact]
-    public void A_deployment_without_an_issuer_is_refused() =>
-        Assert.StartsWith("Context value 'jwtIssuer' is ''", Assert.Throws<ArgumentException>(() => FromContext(("published", "../artifacts/publish"))).Message, StringComparison.Ordinal);
+    public void A_deployment_without_an_issuer_is_refused_and_everything_else_is_not()
+    {
+        Assert.StartsWith(
+            "Context value 'jwtIssuer' is ''",
+            Assert.Throws<ArgumentException>(() => FromContext(("published", "../artifacts/publish"), ("deploying", "true"))).Message,
+            StringComparison.Ordinal);
+        Assert.Null(FromContext(("published", "../artifacts/publish")).Issuer);
+    }
 
     [Theory]
     [InlineData("jwtIssuer", "https://login.example.com", "jwtAudience")]

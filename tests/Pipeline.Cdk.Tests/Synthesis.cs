@@ -15,6 +15,7 @@ public sealed class Synthesis : IDisposable
     private readonly string _scratch = Directory.CreateTempSubdirectory("pipeline-cdk-tests-").FullName;
     private readonly Lazy<TemplateView> _prod;
     private readonly Lazy<TemplateView> _dev;
+    private readonly Lazy<TemplateView> _deployable;
     private int _runs;
 
     public Synthesis()
@@ -25,12 +26,35 @@ public sealed class Synthesis : IDisposable
         System.Environment.SetEnvironmentVariable("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20");
         _prod = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps())));
         _dev = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps { Environment = Purpose.Dev })));
+        _deployable = new Lazy<TemplateView>(() => new TemplateView(Run(new PipelineStackProps
+        {
+            Issuer = new JwtIssuer("https://login.example.com/", "orders"),
+            AlarmEmails = ["operations@example.com"],
+        })));
     }
 
     /// <summary>The template as the build writes it: with nothing set, which means production.</summary>
     public TemplateView Prod => _prod.Value;
 
     public TemplateView Dev => _dev.Value;
+
+    /// <summary>Production as it can be deployed: with an issuer of tokens, and somebody who is told about alarms.</summary>
+    public TemplateView Deployable => _deployable.Value;
+
+    /// <summary>A folder with files that are named like published functions.</summary>
+    public string Published(string name)
+    {
+        var published = Folder(name);
+        foreach (var project in new[] { "Pipeline.OrdersApi", "Pipeline.Processor", "Pipeline.Loader" })
+        {
+            var folder = Directory.CreateDirectory(Path.Combine(published, project)).FullName;
+            File.WriteAllText(Path.Combine(folder, $"{project}.dll"), "code");
+        }
+
+        // A copy keeps the mode, as publishing does.
+        File.Copy(Repository.File("Pipeline.OrdersApi", OrdersApi.StartScript), Path.Combine(published, "Pipeline.OrdersApi", OrdersApi.StartScript), overwrite: true);
+        return published;
+    }
 
     /// <summary>The text of the template that the stack gives for these settings.</summary>
     public string Run(PipelineStackProps props)

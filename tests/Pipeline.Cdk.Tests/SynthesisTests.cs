@@ -5,8 +5,6 @@ namespace Pipeline.Cdk.Tests;
 
 public sealed class SynthesisTests(Synthesis synthesis)
 {
-    private static readonly string[] Published = ["Pipeline.OrdersApi", "Pipeline.Processor", "Pipeline.Loader"];
-
     [Fact]
     public void The_same_source_gives_the_same_bytes() =>
         Assert.Equal(synthesis.Prod.Json, synthesis.Run(new PipelineStackProps()));
@@ -25,28 +23,53 @@ public sealed class SynthesisTests(Synthesis synthesis)
     public void Published_code_changes_the_place_of_the_code_and_nothing_else()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "A start script cannot be made executable on Windows; deployments from there are refused.");
-        var published = synthesis.Folder("published");
-        foreach (var project in Published)
-        {
-            var folder = Directory.CreateDirectory(Path.Combine(published, project));
-            File.WriteAllText(Path.Combine(folder.FullName, $"{project}.dll"), "code");
-        }
 
-        var deployed = new TemplateView(synthesis.Run(new PipelineStackProps { PublishedFunctions = published }));
+        var deployed = new TemplateView(synthesis.Run(Deployment(synthesis.Published("published"))));
 
-        Assert.Equal(3, Differences(synthesis.Prod, deployed).Count(d => d.EndsWith(".Code.S3Key", StringComparison.Ordinal)));
-        Assert.Equal(3, Differences(synthesis.Prod, deployed).Count());
-        var script = Path.Combine(published, "Pipeline.OrdersApi", "run.sh");
-        Assert.Equal("#!/bin/sh\nexec dotnet Pipeline.OrdersApi.dll\n", File.ReadAllText(script));
-        Assert.True(File.GetUnixFileMode(script).HasFlag(UnixFileMode.OtherExecute), "Lambda starts the script as another user.");
+        Assert.Equal(3, Differences(synthesis.Deployable, deployed).Count(d => d.EndsWith(".Code.S3Key", StringComparison.Ordinal)));
+        Assert.Equal(3, Differences(synthesis.Deployable, deployed).Count());
     }
+
+    [Fact]
+    [UnsupportedOSPlatform("windows")]
+    public void A_start_script_that_Lambda_could_not_run_is_refused()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "A start script cannot be made executable on Windows; deployments from there are refused.");
+        var published = synthesis.Published("not-executable");
+        var script = Path.Combine(published, "Pipeline.OrdersApi", OrdersApi.StartScript);
+        Assert.Equal("#!/bin/sh\nexec dotnet Pipeline.OrdersApi.dll\n", File.ReadAllText(script));
+
+        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        Assert.Contains("chmod 755", Assert.Throws<InvalidOperationException>(() => synthesis.Run(Deployment(published))).Message, StringComparison.Ordinal);
+        File.Delete(script);
+        Assert.Contains(script, Assert.Throws<InvalidOperationException>(() => synthesis.Run(Deployment(published))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_was_published_with_the_stand_in_for_the_packages_of_AWS_is_synthesized_and_not_deployed()
+    {
+        var published = synthesis.Published("stand-in");
+        File.WriteAllText(Path.Combine(published, "Pipeline.Processor", "Amazon.Lambda.dll"), "code");
+
+        synthesis.Run(Deployment(published) with { IsDeployment = false });
+        var error = Assert.Throws<InvalidOperationException>(() => synthesis.Run(Deployment(published)));
+        Assert.Contains("artifacts/package-set", error.Message, StringComparison.Ordinal);
+    }
+
+    private static PipelineStackProps Deployment(string published) => new()
+    {
+        IsDeployment = true,
+        PublishedFunctions = published,
+        Issuer = new JwtIssuer("https://login.example.com/", "orders"),
+        AlarmEmails = ["operations@example.com"],
+    };
 
     [Fact]
     public void A_function_that_was_not_published_is_named_with_the_command_that_publishes_it()
     {
         var empty = synthesis.Folder("empty");
 
-        var error = Assert.Throws<DirectoryNotFoundException>(() => synthesis.Run(new PipelineStackProps { PublishedFunctions = empty }));
+        var error = Assert.Throws<DirectoryNotFoundException>(() => synthesis.Run(Deployment(empty)));
 
         Assert.Contains(empty, error.Message, StringComparison.Ordinal);
         Assert.Contains("dotnet publish Pipeline.OrdersApi -o", error.Message, StringComparison.Ordinal);
@@ -63,9 +86,9 @@ public sealed class SynthesisTests(Synthesis synthesis)
             "OrdersApiIdempotency.UpdateReplacePolicy: Retain -> Delete",
             "OrdersApiRunLogs.RetentionInDays: 90 -> 7",
             "OrdersApiAccessLogs.RetentionInDays: 90 -> 7",
-            "ChangesAccessLogs.DeletionPolicy: Retain -> Delete",
+            "ChangesAccessLogs.DeletionPolicy: RetainExceptOnCreate -> Delete",
             "ChangesAccessLogs.UpdateReplacePolicy: Retain -> Delete",
-            "ChangesBucket.DeletionPolicy: Retain -> Delete",
+            "ChangesBucket.DeletionPolicy: RetainExceptOnCreate -> Delete",
             "ChangesBucket.UpdateReplacePolicy: Retain -> Delete",
             "ProcessOrdersRunLogs.RetentionInDays: 90 -> 7",
             // An interface endpoint costs by the hour and zone.
@@ -84,7 +107,7 @@ public sealed class SynthesisTests(Synthesis synthesis)
     [Fact]
     public void With_an_issuer_of_tokens_callers_show_one_instead_of_signing()
     {
-        var template = new TemplateView(synthesis.Run(new PipelineStackProps { Issuer = new JwtIssuer("https://login.example.com/", "orders") }));
+        var template = synthesis.Deployable;
 
         Assert.Equal(
             [

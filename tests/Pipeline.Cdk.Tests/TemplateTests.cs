@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Pipeline.Cdk.Tests.Rules;
+using Xunit.Sdk;
 
 namespace Pipeline.Cdk.Tests;
 
@@ -27,7 +28,8 @@ public sealed class TemplateTests(Synthesis synthesis)
         var mutated = Assert.Single(Named(rule).Mutants, m => m.Does == mutant).Apply(synthesis.Prod);
         Assert.False(JsonNode.DeepEquals(synthesis.Prod.Root, JsonNode.Parse(mutated)), "The mutant is no mutant: it changes nothing.");
 
-        Assert.ThrowsAny<Exception>(() => Named(rule).Check(new TemplateView(mutated)));
+        var caught = Assert.ThrowsAny<Exception>(() => Named(rule).Check(new TemplateView(mutated)));
+        Assert.True(caught is IAssertionException, $"The rule does not say what is wrong, it breaks: {caught}");
     }
 
     [Fact]

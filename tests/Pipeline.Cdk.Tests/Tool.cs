@@ -9,12 +9,17 @@ internal static class Tool
         .Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
         .Any(folder => File.Exists(Path.Combine(folder, name)) || File.Exists(Path.Combine(folder, $"{name}.exe")));
 
-    /// <summary>Runs a program for at most two minutes; what it printed.</summary>
-    public static async Task<(int ExitCode, string Output, string Errors)> RunAsync(string name, string[] arguments, string? folder = null)
+    /// <summary>Runs a program for at most five minutes, which is a lot but on a busy machine; what it printed.</summary>
+    /// <param name="name">Found on PATH, or a path.</param>
+    /// <param name="arguments">One each.</param>
+    /// <param name="folder">Where it runs.</param>
+    /// <param name="environment">What is set besides this process's environment, or, with null, taken away from it.</param>
+    public static async Task<(int ExitCode, string Output, string Errors)> RunAsync(
+        string name, string[] arguments, string? folder = null, Dictionary<string, string?>? environment = null)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        timeout.CancelAfter(TimeSpan.FromMinutes(2));
-        using var process = Start(name, arguments, folder);
+        timeout.CancelAfter(TimeSpan.FromMinutes(5));
+        using var process = Start(name, arguments, folder, environment);
         try
         {
             var output = process.StandardOutput.ReadToEndAsync(timeout.Token);
@@ -29,10 +34,19 @@ internal static class Tool
         }
     }
 
-    public static Process Start(string name, string[] arguments, string? folder = null) => Process.Start(new ProcessStartInfo(name, arguments)
+    public static Process Start(string name, string[] arguments, string? folder = null, Dictionary<string, string?>? environment = null)
     {
-        WorkingDirectory = folder ?? "",
-        RedirectStandardOutput = true,
-        RedirectStandardError = true,
-    })!;
+        var start = new ProcessStartInfo(name, arguments)
+        {
+            WorkingDirectory = folder ?? "",
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        foreach (var (variable, value) in environment ?? [])
+        {
+            start.Environment[variable] = value;
+        }
+
+        return Process.Start(start)!;
+    }
 }

@@ -15,8 +15,8 @@ internal static class AlarmRules
                         "RecordsWereGivenUp: ApproximateNumberOfMessagesVisible of ${ProcessOrdersFailures.QueueName} Maximum >= 1, 1 of 1 minutes, else notBreaching",
                         "QuarantineIsNotEmpty: ApproximateNumberOfMessagesVisible of ${AlarmsQuarantined.QueueName} Maximum >= 1, 1 of 1 minutes, else notBreaching",
                         "LoadLags: ApproximateAgeOfOldestMessage of ${LoaderWakeUps.QueueName} Maximum >= 300, 1 of 1 minutes, else notBreaching",
-                        "LoadFails: Errors of ${LoaderRunFunction} Sum >= 1, 3 of 3 minutes, else notBreaching",
-                        "LoadIsThrottled: Throttles of ${LoaderRunFunction} Sum >= 1, 3 of 3 minutes, else notBreaching",
+                        "LoadFails: Errors of ${LoaderRunFunction} Sum >= 1, 1 of 1 minutes, else notBreaching",
+                        "LoadIsThrottled: Throttles of ${LoaderRunFunction} Sum >= 1, 1 of 1 minutes, else notBreaching",
                         "LoadsWereGivenUp: ApproximateNumberOfMessagesVisible of ${LoaderFailures.QueueName} Maximum >= 1, 1 of 1 minutes, else notBreaching",
                         "ApiFails: 5xx of ${OrdersApi} Sum >= 5, 1 of 1 minutes, else notBreaching",
                         "ClusterIsUnhealthy: HealthStatus of order-pipeline Minimum < 1, 3 of 3 minutes, else breaching",
@@ -33,6 +33,7 @@ internal static class AlarmRules
                     ["[${AlarmsTopic}]", "[${AlarmsTopic}]"],
                     [TemplateView.Render(alarm.Properties["AlarmActions"]!), TemplateView.Render(alarm.Properties["OKActions"]!)]));
             },
+            new Mutant("minutes in a row with a failed load, which do not come", "AlarmsLoadFails", alarm => alarm["EvaluationPeriods"] = 3),
             new Mutant("nobody is told", "AlarmsStreamIsBehind", alarm => alarm.Remove("AlarmActions")),
             new Mutant("an hour behind is well", "AlarmsStreamIsBehind", alarm => alarm["Threshold"] = 3_600_000),
             new Mutant("a cluster that says nothing is well", "AlarmsClusterIsUnhealthy", alarm => alarm["TreatMissingData"] = "notBreaching"),
@@ -52,10 +53,11 @@ internal static class AlarmRules
         new("Only CloudWatch of this account raises alarms on the topic",
             template => Assert.Equal(
                 [
-                    "sns:Publish on ${AlarmsTopic} if {StringEquals={aws:SourceAccount=${AWS::AccountId}}}",
-                    "not sns:Publish on ${AlarmsTopic} if {Bool={aws:SecureTransport=false}}",
+                    "sns:Publish on ${AlarmsTopic} by {Service=cloudwatch.amazonaws.com} if {StringEquals={aws:SourceAccount=${AWS::AccountId}}}",
+                    "not sns:Publish on ${AlarmsTopic} by * if {Bool={aws:SecureTransport=false}}",
                 ],
                 TemplateView.Statements(template["AlarmsTopicPolicy"]["PolicyDocument"]!)),
+            new Mutant("anybody of this account", "AlarmsTopicPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!["Principal"] = "*"),
             new Mutant("anybody's CloudWatch", "AlarmsTopicPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!.AsObject().Remove("Condition"))),
 
         new("The dashboard follows an order through the pipeline",

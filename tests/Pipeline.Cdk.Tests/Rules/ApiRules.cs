@@ -14,7 +14,7 @@ internal static class ApiRules
             template =>
             {
                 template.Has("AWS::Lambda::Function", """{ "FunctionName": "orders_api", "Runtime": "dotnet10", "Handler": "run.sh", "Timeout": 29, "MemorySize": 1024 }""");
-                Assert.Equal("[arn:aws:lambda:${AWS::Region}:753240598075:layer:LambdaAdapterLayerArm64:25]", TemplateView.Render(template[Function]["Layers"]!));
+                Assert.Equal("[arn:${AWS::Partition}:lambda:${AWS::Region}:753240598075:layer:LambdaAdapterLayerArm64:25]", TemplateView.Render(template[Function]["Layers"]!));
                 Assert.Equal(
                     [
                         $"{Names.Settings.TableName}=${{OrdersTable}}",
@@ -90,7 +90,7 @@ internal static class ApiRules
                 Assert.Equal(
                     ["DetailedMetricsEnabled=false", "ThrottlingBurstLimit=400", "ThrottlingRateLimit=200"],
                     TemplateView.Lines(template[Stage]["DefaultRouteSettings"]!));
-                Assert.Equal("${OrdersApiAccessLogs.Arn}", TemplateView.Render(template[Stage]["AccessLogSettings"]!["DestinationArn"]!));
+                Assert.Equal("${OrdersApiAccessLogs.Arn}", TemplateView.Render(template[Stage]["AccessLogSettings"]?["DestinationArn"]));
                 Assert.Equal(
                     """{"request_id":"$context.requestId","time":"$context.requestTime","source_ip":"$context.identity.sourceIp","method":"$context.httpMethod","path":"$context.path","status":"$context.status","response_bytes":"$context.responseLength","latency_ms":"$context.responseLatency","error":"$context.error.message"}""",
                     (string)template[Stage]["AccessLogSettings"]!["Format"]!);

@@ -40,13 +40,14 @@ internal static class BucketRules
         new("Nobody gets into the bucket by its policy, and without TLS 1.2 nobody at all",
             template => Assert.Equal(
                 [
-                    "not s3:* on ${ChangesBucket.Arn} if {Bool={aws:SecureTransport=false}}",
-                    "not s3:* on ${ChangesBucket.Arn}/* if {Bool={aws:SecureTransport=false}}",
-                    "not s3:* on ${ChangesBucket.Arn} if {NumericLessThan={s3:TlsVersion=1.2}}",
-                    "not s3:* on ${ChangesBucket.Arn}/* if {NumericLessThan={s3:TlsVersion=1.2}}",
+                    "not s3:* on ${ChangesBucket.Arn} by {AWS=*} if {Bool={aws:SecureTransport=false}}",
+                    "not s3:* on ${ChangesBucket.Arn}/* by {AWS=*} if {Bool={aws:SecureTransport=false}}",
+                    "not s3:* on ${ChangesBucket.Arn} by {AWS=*} if {NumericLessThan={s3:TlsVersion=1.2}}",
+                    "not s3:* on ${ChangesBucket.Arn}/* by {AWS=*} if {NumericLessThan={s3:TlsVersion=1.2}}",
                 ],
                 TemplateView.Statements(template["ChangesBucketPolicy"]["PolicyDocument"]!)),
             new Mutant("plain HTTP", "ChangesBucketPolicy", policy => policy["PolicyDocument"]!["Statement"]!.AsArray().RemoveAt(0)),
+            new Mutant("plain HTTP for all but one caller", "ChangesBucketPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!["Principal"]!["AWS"] = "arn:aws:iam::111111111111:root"),
             new Mutant("open to the world", "ChangesBucketPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!["Effect"] = "Allow")),
 
         new("The bucket keeps versions for a month and objects for ever",
@@ -89,19 +90,21 @@ internal static class BucketRules
                     """);
                 Assert.Equal(
                     [
-                        "not s3:* on ${ChangesAccessLogs.Arn} if {Bool={aws:SecureTransport=false}}",
-                        "not s3:* on ${ChangesAccessLogs.Arn}/* if {Bool={aws:SecureTransport=false}}",
-                        "not s3:* on ${ChangesAccessLogs.Arn} if {NumericLessThan={s3:TlsVersion=1.2}}",
-                        "not s3:* on ${ChangesAccessLogs.Arn}/* if {NumericLessThan={s3:TlsVersion=1.2}}",
-                        "s3:PutObject on ${ChangesAccessLogs.Arn}/* if {ArnLike={aws:SourceArn=${ChangesBucket.Arn}}, StringEquals={aws:SourceAccount=${AWS::AccountId}}}",
+                        "not s3:* on ${ChangesAccessLogs.Arn} by {AWS=*} if {Bool={aws:SecureTransport=false}}",
+                        "not s3:* on ${ChangesAccessLogs.Arn}/* by {AWS=*} if {Bool={aws:SecureTransport=false}}",
+                        "not s3:* on ${ChangesAccessLogs.Arn} by {AWS=*} if {NumericLessThan={s3:TlsVersion=1.2}}",
+                        "not s3:* on ${ChangesAccessLogs.Arn}/* by {AWS=*} if {NumericLessThan={s3:TlsVersion=1.2}}",
+                        "s3:PutObject on ${ChangesAccessLogs.Arn}/* by {Service=logging.s3.amazonaws.com} if {ArnLike={aws:SourceArn=${ChangesBucket.Arn}}, StringEquals={aws:SourceAccount=${AWS::AccountId}}}",
                     ],
                     TemplateView.Statements(template["ChangesAccessLogsPolicy"]["PolicyDocument"]!));
             },
             new Mutant("no access logs", Bucket, bucket => bucket.Remove("LoggingConfiguration")),
+            new Mutant("logs for another service to write", "ChangesAccessLogsPolicy", policy => policy["PolicyDocument"]!["Statement"]![2]!["Principal"] = "*"),
             new Mutant("logs for anybody to write", "ChangesAccessLogsPolicy", policy => policy["PolicyDocument"]!["Statement"]![2]!.AsObject().Remove("Condition"))),
 
-        new("Buckets outlive their stack",
-            template => template.AllAre("Retain", Type),
+        new("Buckets outlive their stack, once it was created",
+            template => template.AllAre("RetainExceptOnCreate", "Retain", Type),
+            new Mutant("the bucket of a first deployment that failed is in the way of the next one", Bucket, bucket => bucket.Parent!["DeletionPolicy"] = "Retain"),
             new Mutant("the bucket goes with its stack", Bucket, bucket => bucket.Parent!["DeletionPolicy"] = "Delete"))
         {
             OfProdOnly = true,

@@ -36,12 +36,32 @@ internal static class LoaderRules
                     "ConnectionStrings__warehouse=Host=${WarehouseCluster.Endpoint.Address};Port=5439;Database=warehouse;Username=loader;SSL Mode=VerifyFull;Server Compatibility Mode=Redshift",
                     "Pipeline__WarehouseSecretArn=${WarehouseLoaderSecret}",
                     "Pipeline__WarehouseCopyRoleArn=${WarehouseCopyRole.Arn}",
+                    // The Secrets extension's.
+                    "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED=true",
+                    "PARAMETERS_SECRETS_EXTENSION_CACHE_SIZE=1000",
+                    "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT=2773",
+                    "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL=info",
+                    "PARAMETERS_SECRETS_EXTENSION_MAX_CONNECTIONS=3",
+                    "SECRETS_MANAGER_TIMEOUT_MILLIS=0",
+                    "SECRETS_MANAGER_TTL=300",
+                    "SSM_PARAMETER_STORE_TIMEOUT_MILLIS=0",
+                    "SSM_PARAMETER_STORE_TTL=300",
                 ],
-                TemplateView.Lines(template[Function]["Environment"]!["Variables"]!)
-                    .Where(line => !line.StartsWith("PARAMETERS_SECRETS_EXTENSION_", StringComparison.Ordinal)
-                        && !line.StartsWith("SECRETS_MANAGER_T", StringComparison.Ordinal) && !line.StartsWith("SSM_", StringComparison.Ordinal))),
+                TemplateView.Lines(template[Function]["Environment"]!["Variables"]!)),
             new Mutant("TLS that is not verified", Function, function => function["Environment"]!["Variables"]!["ConnectionStrings__warehouse"]!["Fn::Join"]![1]![2] = ";SSL Mode=Prefer"),
             new Mutant("a secret in the environment", Function, function => function["Environment"]!["Variables"]!["Password"] = "secret")),
+
+        new("load_orders has the Secrets extension of AWS beside it, in every region",
+            template =>
+            {
+                Assert.Equal("[{Fn::FindInMap=[ParamsandsecretslayerMap, ${AWS::Region}, 1x0x103xarm64]}]", TemplateView.Render(template[Function]["Layers"]));
+                var regions = template.Root["Mappings"]!["ParamsandsecretslayerMap"]!.AsObject();
+                Assert.Equal("arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:4", (string?)regions["us-east-1"]!["1x0x103xarm64"]);
+                Assert.All(regions, region => Assert.Matches(
+                    $@"^arn:aws[a-z-]*:lambda:{region.Key}:\d{{12}}:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:\d+$", (string?)region.Value!["1x0x103xarm64"]));
+            },
+            new Mutant("no extension", Function, function => function.Remove("Layers")),
+            new Mutant("somebody else's layer", Function, function => function["Layers"]![0] = "arn:aws:lambda:us-east-1:111111111111:layer:Extension:1")),
 
         new("load_orders may do exactly this",
             template =>
@@ -67,7 +87,7 @@ internal static class LoaderRules
                         $"s3:DeleteObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.ChangesPrefix}*",
                         $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
-                        $"s3:ListBucket on ${{ChangesBucket.Arn}} if {{StringLike={{s3:prefix=[{Names.ChangesPrefix}*, {Names.DiscardedPrefix}*, {Names.QuarantinePrefix}*]}}}}",
+                        "s3:ListBucket on ${ChangesBucket.Arn}",
                         "s3:PutObject on ${ChangesBucket.Arn}/orders/manifests/*",
                         $"s3:PutObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         "secretsmanager:GetSecretValue on ${WarehouseLoaderSecret}",
@@ -79,6 +99,8 @@ internal static class LoaderRules
                     ],
                     template.RightsOf(Role));
             },
+            new Mutant("an object that is gone looks forbidden", Role, role => Mutant.Statement(role, 3)["Condition"] =
+                new System.Text.Json.Nodes.JsonObject { ["StringLike"] = new System.Text.Json.Nodes.JsonObject { ["s3:prefix"] = "orders/*" } }),
             new Mutant("every secret", Role, role => Mutant.Statement(role, 5)["Resource"] = "*"),
             new Mutant("may write change files", Role, role => Mutant.Statement(role, 4)["Resource"]![1] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
             new Mutant("may delete change files", Role, role => Mutant.Statement(role, 10)["Resource"] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
@@ -93,6 +115,7 @@ internal static class LoaderRules
                       "QueueName": "load_orders-wake-ups.fifo",
                       "FifoQueue": true,
                       "ContentBasedDeduplication": true,
+                      "DelaySeconds": 1,
                       "VisibilityTimeout": 150,
                       "MessageRetentionPeriod": 86400
                     }
@@ -104,6 +127,7 @@ internal static class LoaderRules
                     ["BatchSize=10", "Enabled=true", "EventSourceArn=${LoaderWakeUps.Arn}", "FunctionName=${LoaderRunFunction}"],
                     TemplateView.Lines(template["LoaderMapping"]));
             },
+            new Mutant("handed out before the second of the file is over", WakeUps, queue => queue.Remove("DelaySeconds")),
             new Mutant("seen again while the load still runs", WakeUps, queue => queue["VisibilityTimeout"] = 30),
             new Mutant("no end to a failing wake-up", WakeUps, queue => queue.Remove("RedrivePolicy")),
             new Mutant("a mapping of something else", "LoaderMapping", mapping => mapping["EventSourceArn"] = mapping["FunctionName"]!.DeepClone())),
@@ -111,8 +135,8 @@ internal static class LoaderRules
         new("A new change file wakes the loader, and so does the clock",
             template =>
             {
-                Assert.True((bool)template["ChangesBucket"]["NotificationConfiguration"]!["EventBridgeConfiguration"]!["EventBridgeEnabled"]!);
-                const string target = "[{Arn=${LoaderWakeUps.Arn}, Id=Target0, RetryPolicy={MaximumEventAgeInSeconds=86400, MaximumRetryAttempts=185}, SqsParameters={MessageGroupId=load}}]";
+                Assert.Equal("{EventBridgeConfiguration={EventBridgeEnabled=true}}", TemplateView.Render(template["ChangesBucket"]["NotificationConfiguration"]));
+                const string target = "[{Arn=${LoaderWakeUps.Arn}, Id=Target0, InputPath=$.time, RetryPolicy={MaximumEventAgeInSeconds=86400, MaximumRetryAttempts=185}, SqsParameters={MessageGroupId=load}}]";
                 Assert.Equal(
                     [
                         "Description=A change file was written.",
@@ -125,6 +149,7 @@ internal static class LoaderRules
                     ["Description=Load what an event missed.", "ScheduleExpression=rate(5 minutes)", "State=ENABLED", $"Targets={target}"],
                     TemplateView.Lines(template["LoaderSweep"]));
             },
+            new Mutant("a wake-up for each of a thousand files", "LoaderNewChangeFile", rule => rule["Targets"]![0]!.AsObject().Remove("InputPath")),
             new Mutant("no events", "ChangesBucket", bucket => bucket.Remove("NotificationConfiguration")),
             new Mutant("the quarantine wakes it", "LoaderNewChangeFile", rule => rule["EventPattern"]!["detail"]!["object"]!["key"]![0]!["prefix"] = "orders/quarantine/"),
             new Mutant("wake-ups in a line of their own", "LoaderSweep", rule => rule["Targets"]![0]!["SqsParameters"]!["MessageGroupId"] = "sweep"),

@@ -29,18 +29,16 @@ internal static class NetworkRules
                 Assert.Equal(
                     ["com.amazonaws.${AWS::Region}.s3 (Gateway)", "com.amazonaws.${AWS::Region}.dynamodb (Gateway)", "com.amazonaws.${AWS::Region}.secretsmanager (Interface)"],
                     template.All("AWS::EC2::VPCEndpoint").Select(e => $"{TemplateView.Render(e.Properties["ServiceName"]!)} ({e.Properties["VpcEndpointType"]})"));
-                const string ours = " if {StringEquals={aws:PrincipalAccount=${AWS::AccountId}}}";
+                const string ours = " by {AWS=*} if {StringEquals={aws:PrincipalAccount=${AWS::AccountId}}}";
                 Assert.Equal(
                     [
-                        $"s3:GetObject on ${{ChangesBucket.Arn}}{ours}",
-                        $"s3:GetObject on ${{ChangesBucket.Arn}}/orders/*{ours}",
                         $"s3:ListBucket on ${{ChangesBucket.Arn}}{ours}",
-                        $"s3:ListBucket on ${{ChangesBucket.Arn}}/orders/*{ours}",
-                        $"s3:PutObject on ${{ChangesBucket.Arn}}{ours}",
-                        $"s3:PutObject on ${{ChangesBucket.Arn}}/orders/*{ours}",
+                        $"s3:GetObject on ${{ChangesBucket.Arn}}/orders/*{ours}",
+                        $"s3:PutObject on ${{ChangesBucket.Arn}}/{Names.ManifestsPrefix}*{ours}",
+                        $"s3:PutObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*{ours}",
                         $"s3:DeleteObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*{ours}",
                     ],
-                    TemplateView.Statements(template["NetworkVpcS3"]["PolicyDocument"]!));
+                    TemplateView.Statements(template["NetworkVpcS3"]["PolicyDocument"]));
                 Assert.Equal(
                     [
                         $"dynamodb:DescribeTable on ${{OrdersTable.Arn}}{ours}",
@@ -52,9 +50,14 @@ internal static class NetworkRules
                         $"dynamodb:Scan on ${{OrdersTable.Arn}}{ours}",
                         $"dynamodb:Scan on ${{OrdersTable.Arn}}/*{ours}",
                     ],
-                    TemplateView.Statements(template["NetworkVpcDynamoDB"]["PolicyDocument"]!));
+                    TemplateView.Statements(template["NetworkVpcDynamoDB"]["PolicyDocument"]));
+                Assert.Equal(
+                    [$"secretsmanager:GetSecretValue on ${{WarehouseLoaderSecret}}{ours}"],
+                    TemplateView.Statements(template["NetworkVpcSecretsManager"]["PolicyDocument"]));
             },
             new Mutant("an endpoint to every bucket of everybody", "NetworkVpcS3", endpoint => endpoint.Remove("PolicyDocument")),
+            new Mutant("an endpoint to every secret", "NetworkVpcSecretsManager", endpoint => endpoint.Remove("PolicyDocument")),
+            new Mutant("change files written from the network", "NetworkVpcS3", endpoint => endpoint["PolicyDocument"]!["Statement"]![2]!["Resource"]![0] = "*"),
             new Mutant("other accounts through our endpoint", "NetworkVpcS3", endpoint => endpoint["PolicyDocument"]!["Statement"]![0]!.AsObject().Remove("Condition"))),
 
         new("Only the loader reaches the warehouse, and only for SQL",

@@ -1,9 +1,10 @@
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
 namespace Pipeline.Cdk.Tests.Rules;
 
 /// <summary>What is true of the stack as a whole, whatever is added to it.</summary>
-internal static class StackRules
+internal static partial class StackRules
 {
     private static readonly string[] LocalSlice = ["AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue"];
 
@@ -23,12 +24,17 @@ internal static class StackRules
         new("No role may do something with everything, but for what knows no resource",
             template => Assert.All(template.All("AWS::IAM::Role"), role => Assert.Empty(
                 template.RightsOf(role.Name)
-                    .Where(right => (right.EndsWith(" on *", StringComparison.Ordinal) || right.Contains(":* on ", StringComparison.Ordinal) || right.StartsWith("managed ", StringComparison.Ordinal))
-                        && !right.StartsWith("not ", StringComparison.Ordinal))
+                    .Where(right => TooMuch().IsMatch(right) && !right.StartsWith("not ", StringComparison.Ordinal))
                     .Except(OnEverything))),
+            new Mutant("everything, on a condition", "OrdersApiRunRole", role =>
+            {
+                Mutant.Statement(role, 3)["Resource"] = "*";
+                Mutant.Statement(role, 3)["Condition"] = new JsonObject { ["Bool"] = new JsonObject { ["aws:SecureTransport"] = "true" } };
+            }),
+            new Mutant("every action there is", "OrdersApiRunRole", role => Mutant.Statement(role, 2)["Action"] = "*"),
             new Mutant("a role for everything", "OrdersApiRunRole", role => Mutant.Statement(role, 3)["Resource"] = "*"),
             new Mutant("every action on one table", "OrdersApiRunRole", role => Mutant.Statement(role, 2)["Action"] = "dynamodb:*"),
-            new Mutant("a managed policy", "LoaderRunRole", role => role["ManagedPolicyArns"] = new System.Text.Json.Nodes.JsonArray("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
+            new Mutant("a managed policy", "LoaderRunRole", role => role["ManagedPolicyArns"] = new JsonArray("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
 
         new("Only AWS services take the roles",
             template => Assert.All(template.All("AWS::IAM::Role"), role => Assert.All(template.TakersOf(role.Name),
@@ -40,24 +46,33 @@ internal static class StackRules
             {
                 template.AllHave("AWS::SQS::Queue", """{ "SqsManagedSseEnabled": true }""");
                 Assert.Equal(
-                    template.All("AWS::SQS::Queue").Select(queue => $"not sqs:* on ${{{queue.Name}.Arn}} if {{Bool={{aws:SecureTransport=false}}}}").Order(),
+                    template.All("AWS::SQS::Queue").Select(queue => $"not sqs:* on ${{{queue.Name}.Arn}} by {{AWS=*}} if {{Bool={{aws:SecureTransport=false}}}}").Order(),
                     template.All("AWS::SQS::QueuePolicy")
                         .SelectMany(policy => TemplateView.Statements(policy.Properties["PolicyDocument"]!))
                         .Where(statement => statement.StartsWith("not ", StringComparison.Ordinal)).Order());
             },
             new Mutant("no encryption", "ProcessOrdersFailures", queue => queue.Remove("SqsManagedSseEnabled")),
+            new Mutant("plain HTTP for all but one caller", "LoaderFailuresPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!["Principal"]!["AWS"] = "arn:aws:iam::111111111111:root"),
             new Mutant("plain HTTP to a queue", "LoaderWakeUpsPolicy", policy => policy["PolicyDocument"]!["Statement"]![0]!.AsObject().Remove("Condition"))),
 
         new("Only EventBridge's rules of this stack write into queues",
             template => Assert.Equal(
-                [
-                    "sqs:SendMessage on ${AlarmsQuarantined.Arn} if {ArnEquals={aws:SourceArn=${AlarmsNewInQuarantine.Arn}}}",
-                    "sqs:SendMessage on ${LoaderWakeUps.Arn} if {ArnEquals={aws:SourceArn=${LoaderNewChangeFile.Arn}}}",
-                    "sqs:SendMessage on ${LoaderWakeUps.Arn} if {ArnEquals={aws:SourceArn=${LoaderSweep.Arn}}}",
-                ],
+                from way in new[] { (Queue: "AlarmsQuarantined", Rule: "AlarmsNewInQuarantine"), (Queue: "LoaderWakeUps", Rule: "LoaderNewChangeFile"), (Queue: "LoaderWakeUps", Rule: "LoaderSweep") }
+                from action in new[] { "GetQueueAttributes", "GetQueueUrl", "SendMessage" }
+                select $"sqs:{action} on ${{{way.Queue}.Arn}} by {{Service=events.amazonaws.com}} if {{ArnEquals={{aws:SourceArn=${{{way.Rule}.Arn}}}}}}" into line
+                orderby line
+                select line,
                 template.All("AWS::SQS::QueuePolicy")
                     .SelectMany(policy => TemplateView.Statements(policy.Properties["PolicyDocument"]!))
-                    .Where(statement => statement.StartsWith("sqs:SendMessage", StringComparison.Ordinal)).Order()),
+                    .Where(statement => !statement.StartsWith("not ", StringComparison.Ordinal)).Order()),
+            new Mutant("anybody who names the rule", "LoaderWakeUpsPolicy", policy => policy["PolicyDocument"]!["Statement"]![1]!["Principal"] = "*"),
+            new Mutant("a queue that anybody may empty", "ProcessOrdersFailuresPolicy", policy => policy["PolicyDocument"]!["Statement"]!.AsArray().Add(new JsonObject
+            {
+                ["Effect"] = "Allow",
+                ["Principal"] = "*",
+                ["Action"] = "sqs:*",
+                ["Resource"] = policy["PolicyDocument"]!["Statement"]![0]!["Resource"]!.DeepClone(),
+            })),
             new Mutant("anybody's rule", "LoaderWakeUpsPolicy", policy => policy["PolicyDocument"]!["Statement"]![1]!.AsObject().Remove("Condition"))),
 
         new("Functions write into logs of their own, and are traced",
@@ -100,7 +115,7 @@ internal static class StackRules
             },
             new Mutant("a queue without a name", "ProcessOrdersFailures", queue => queue["QueueName"] = "failures"),
             new Mutant("a queue that refers to a role", "ProcessOrdersFailures",
-                queue => queue["RedriveAllowPolicy"] = new System.Text.Json.Nodes.JsonObject { ["Ref"] = "ProcessOrdersRunRole01E6FBA3" })),
+                queue => queue["RedriveAllowPolicy"] = new JsonObject { ["Ref"] = "ProcessOrdersRunRole01E6FBA3" })),
 
         new("The outputs name what operators need",
             template => Assert.Equal(
@@ -116,6 +131,10 @@ internal static class StackRules
                 template.Root["Outputs"]!.AsObject().Select(output => $"{output.Key}={TemplateView.Render(output.Value!["Value"]!)}")),
             new Mutant("an output is gone", "OrdersTable", table => table.Root["Outputs"]!.AsObject().Remove("StreamArn"))),
     ];
+
+    // Any resource, with or without a condition; any action, or any of a service; somebody else's policy.
+    [GeneratedRegex(@" on \*( if |$)|^\* on |:\* on |^managed ")]
+    private static partial Regex TooMuch();
 
     private static Regex Reference() => new(@"\$\{(?<name>[^.}]+)");
 }

@@ -65,7 +65,7 @@ internal static class TableRules
             template =>
             {
                 template.AllHave(Type, """{ "DeletionProtectionEnabled": true }""");
-                template.AllAre("Retain", Type);
+                template.AllAre("Retain", "Retain", Type);
             },
             new Mutant("anyone may delete it", Table, table => table["DeletionProtectionEnabled"] = false),
             new Mutant("it goes with its stack", Table, table => table.Parent!["DeletionPolicy"] = "Delete"))

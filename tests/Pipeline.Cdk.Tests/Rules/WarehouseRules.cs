@@ -104,7 +104,7 @@ internal static class WarehouseRules
         new("A last snapshot outlives the cluster",
             template =>
             {
-                template.AllAre("Snapshot", "AWS::Redshift::Cluster");
+                template.AllAre("Snapshot", "Snapshot", "AWS::Redshift::Cluster");
                 template.Has("AWS::Redshift::Cluster", """{ "AutomatedSnapshotRetentionPeriod": 14 }""");
             },
             new Mutant("no last snapshot", Cluster, cluster => cluster.Parent!["DeletionPolicy"] = "Delete"),
