@@ -1,4 +1,3 @@
-using System.Net;
 using Amazon.Runtime;
 using Pipeline.LambdaEmulator.EventSource;
 using Pipeline.LambdaEmulator.Stack;
@@ -50,7 +49,7 @@ public sealed partial class Emulator(
         }
         catch (Exception e)
         {
-            if (e is TemplateException or InvalidDataException or AmazonServiceException)
+            if (e is TemplateException or InvalidDataException or TimeoutException or AmazonServiceException)
             {
                 LogRefused(e.Message);
             }
@@ -100,27 +99,29 @@ public sealed partial class Emulator(
 
     private async Task ProvisionAsync(CancellationToken cancellationToken)
     {
-        using var within = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        within.CancelAfter(ServersWithin);
+        var started = time.GetTimestamp();
         for (var failures = 1; ; failures++)
         {
             try
             {
+                using var within = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+                within.CancelAfter(ServersWithin);
                 await provisioner.ProvisionAsync(plan, within.Token);
                 return;
             }
-            catch (Exception e) when (IsPassing(e) && !within.IsCancellationRequested)
+            catch (Exception e) when (ServerFailure.MayPass(e, cancellationToken) && !ServerFailure.IsRefusal(e))
             {
-                LogNotProvisioned(e.Message);
-                await Task.Delay(Backoff.OfServer(failures), within.Token);
+                if (time.GetElapsedTime(started) >= ServersWithin)
+                {
+                    throw new TimeoutException(
+                        $"The stack could not be provisioned within {ServersWithin.TotalSeconds} seconds. It was at {provisioner.Step}: {e.Message} Is that server running?", e);
+                }
+
+                LogNotProvisioned(provisioner.Step, e.Message);
+                await Task.Delay(Backoff.OfServer(failures), time, cancellationToken);
             }
         }
     }
-
-    /// <summary>A server that is not there yet, or that has a fault; not one that refuses what it is asked.</summary>
-    private static bool IsPassing(Exception e) => e is HttpRequestException
-        or AmazonServiceException { StatusCode: 0 or >= HttpStatusCode.InternalServerError }
-        or AmazonClientException;
 
     [LoggerMessage(LogLevel.Critical, "{Message}")]
     private partial void LogRefused(string message);
@@ -128,6 +129,6 @@ public sealed partial class Emulator(
     [LoggerMessage(LogLevel.Critical, "The emulator ends")]
     private partial void LogFailed(Exception exception);
 
-    [LoggerMessage(LogLevel.Warning, "The stack could not be provisioned, trying again: {Message}")]
-    private partial void LogNotProvisioned(string message);
+    [LoggerMessage(LogLevel.Warning, "The stack could not be provisioned ({Step}), trying again: {Message}")]
+    private partial void LogNotProvisioned(string step, string message);
 }

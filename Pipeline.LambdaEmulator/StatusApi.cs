@@ -40,10 +40,12 @@ public static class StatusApi
             Shards = (stream?.Shards() ?? []).Select(shard => new
             {
                 shard.ShardId,
+                shard.State,
                 shard.Checkpoint,
                 shard.RecordsBuffered,
                 IteratorAgeMs = (long)shard.IteratorAge(now).TotalMilliseconds,
                 shard.BatchesInFlight,
+                shard.Attempts,
                 shard.LastError,
             }),
             Queue = queue?.Status,

@@ -1,3 +1,4 @@
+using System.Net;
 using Amazon.Runtime;
 
 namespace Pipeline.LambdaEmulator.EventSource;
@@ -38,4 +39,11 @@ public static class ServerFailure
     public static bool MayPass(Exception e, CancellationToken cancellationToken) =>
         e is AmazonServiceException or AmazonClientException or HttpRequestException or IOException or TimeoutException
         || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+
+    /// <summary>
+    /// Of those, a server that is there and refuses what it is asked. A mapping waits for that to be mended (a queue that is
+    /// created, a limit that is left behind); provisioning does not, it asked for what nobody else will make.
+    /// </summary>
+    public static bool IsRefusal(Exception e) =>
+        e is AmazonServiceException { StatusCode: >= HttpStatusCode.BadRequest and < HttpStatusCode.InternalServerError };
 }

@@ -70,7 +70,8 @@ public sealed partial class EventSourceMapping(
     public MappingState State { get; private set; } = plan.IsEnabled ? MappingState.Creating : MappingState.Disabled;
 
     /// <summary>What is wrong; null if nothing is.</summary>
-    public string? Problem => _problem ?? _checkpoints?.Problem;
+    public string? Problem => _problem ?? _checkpoints?.Problem
+        ?? (Shards().FirstOrDefault(shard => shard.ReadProblem is not null) is { } shard ? $"{shard.ShardId} cannot be read: {shard.ReadProblem}" : null);
 
     public string? StreamArn { get; private set; }
 

@@ -7,6 +7,9 @@ public abstract record InvocationOutcome
     {
     }
 
+    /// <summary>The id under which the function was invoked; empty if it was not.</summary>
+    public Guid RequestId { get; init; }
+
     /// <summary>The function answered; <paramref name="Response"/> is its JSON.</summary>
     public sealed record Answered(ReadOnlyMemory<byte> Response) : InvocationOutcome;
 

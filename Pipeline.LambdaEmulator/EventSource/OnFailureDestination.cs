@@ -22,7 +22,9 @@ public sealed partial class OnFailureDestination(
     public async Task SendAsync(ShardAction.Discard discard, BatchOrigin origin, CancellationToken cancellationToken)
     {
         var now = time.GetUtcNow();
-        var requestId = Guid.NewGuid();
+        // Never invoked (too old when it was read, or throttled for too long): there is no id that it could carry.
+        var requestId = discard.Batch.LastOutcome?.RequestId ?? Guid.NewGuid();
+        var key = Key(origin.ShardId, now);
         for (var failures = 1; ; failures++)
         {
             try
@@ -31,7 +33,7 @@ public sealed partial class OnFailureDestination(
                 {
                     OnFailurePlan.Sqs queue => SendAsync(queue.QueueName, FailureDocument.Write(discard, origin, requestId, now), cancellationToken),
                     OnFailurePlan.S3 bucket => PutAsync(
-                        bucket.BucketName, Key(origin.ShardId, requestId, now), FailureDocument.WriteWithRecords(discard, origin, requestId, now), cancellationToken),
+                        bucket.BucketName, key, FailureDocument.WriteWithRecords(discard, origin, requestId, now), cancellationToken),
                     _ => throw new ArgumentOutOfRangeException(nameof(discard), plan, null),
                 });
                 return;
@@ -55,9 +57,9 @@ public sealed partial class OnFailureDestination(
             new PutObjectRequest { BucketName = bucket, Key = key, ContentBody = document, ContentType = "application/json" }, cancellationToken);
 
     /// <summary>"Retain discarded records for a DynamoDB event source": the name of the object in the bucket.</summary>
-    private string Key(string shardId, Guid requestId, DateTimeOffset now) => string.Create(
+    private string Key(string shardId, DateTimeOffset now) => string.Create(
         CultureInfo.InvariantCulture,
-        $"aws/lambda/{mapping}/{shardId}/{now.UtcDateTime:yyyy'/'MM'/'dd'/'yyyy'-'MM'-'dd'T'HH'.'mm'.'ss}-{requestId}");
+        $"aws/lambda/{mapping}/{shardId}/{now.UtcDateTime:yyyy'/'MM'/'dd'/'yyyy'-'MM'-'dd'T'HH'.'mm'.'ss}-{Guid.NewGuid()}");
 
     [LoggerMessage(LogLevel.Error, "A discarded batch could not be reported to {Destination}, its shard waits: {Message}")]
     private partial void LogNotSent(OnFailurePlan destination, string message);

@@ -1,3 +1,5 @@
+using Pipeline.LambdaEmulator.Functions;
+
 namespace Pipeline.LambdaEmulator.EventSource;
 
 /// <summary>Messages on their way through the function.</summary>
@@ -64,11 +66,8 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
     /// <summary>SQS API reference, "ReceiveMessage": messages of one call.</summary>
     public const int ReceiveMax = 10;
 
-    /// <summary><c>{"Records":[]}</c> around the messages; a comma is counted for every message.</summary>
-    private const int EnvelopeBytes = 14;
-
-    /// <summary>Received, and in no batch yet.</summary>
-    private readonly Queue<HeldMessage> _waiting = new();
+    /// <summary>Received, and in no batch yet; in the order in which they came.</summary>
+    private readonly List<HeldMessage> _waiting = [];
     private readonly List<QueueBatch> _inFlight = [];
 
     /// <summary>Throttled, to be sent again.</summary>
@@ -87,7 +86,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
     /// How many messages to receive, 0 to 10. No more are held than one batch beside those in flight: what is held is
     /// hidden from every other consumer.
     /// </summary>
-    public int Wanted => !HasRoom || _waitingBytes >= ShardProcessor.PayloadBytesMax - EnvelopeBytes || (settings.IsFifo && _waiting.Count > 0)
+    public int Wanted => !HasRoom || _waitingBytes >= ShardProcessor.PayloadBytesMax - EventPayload.EnvelopeBytes || (settings.IsFifo && _waiting.Count > 0)
         ? 0
         : Math.Clamp(settings.BatchSize - _waiting.Count, 0, ReceiveMax);
 
@@ -102,7 +101,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
         {
             if (settings.Filter is null || settings.Filter.Matches(QueueMessageFormat.ForFilter(message)))
             {
-                _waiting.Enqueue(new HeldMessage(message, now, now + visibilityTimeout));
+                _waiting.Add(new HeldMessage(message, now, now + visibilityTimeout));
                 _waitingBytes += message.Json.Length + 1;
             }
             else
@@ -143,13 +142,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
             return LetGo(tooLate);
         }
 
-        var expired = new List<HeldMessage>();
-        while (_waiting.TryPeek(out var oldest) && oldest.VisibleAt <= now)
-        {
-            expired.Add(Dequeue());
-        }
-
-        if (LetGo(expired) is { } letGo)
+        if (LetGo(Remove([.. _waiting.TakeWhile(held => held.VisibleAt <= now)])) is { } letGo)
         {
             return letGo;
         }
@@ -166,9 +159,9 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
         }
 
         var times = _retries.Select(batch => Earlier(batch.NotBefore, batch.VisibleAt));
-        if (_waiting.TryPeek(out var oldest))
+        if (_waiting is [var oldest, ..])
         {
-            times = times.Append(!HasRoom || HoldsGroupInFlight() ? oldest.VisibleAt : IsReady(now) ? now : oldest.ReceivedAt + settings.BatchingWindow);
+            times = times.Append(!HasRoom || !Sendable().Any() ? oldest.VisibleAt : IsReady(now) ? now : oldest.ReceivedAt + settings.BatchingWindow);
         }
 
         return times.Select(time => (DateTimeOffset?)time).Min();
@@ -239,16 +232,7 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
             return;
         }
 
-        var held = _waiting.ToList();
-        _waiting.Clear();
-        _waitingBytes = 0;
-        foreach (var message in held.Where(message => !groups.Contains(message.Message.GroupId!)))
-        {
-            _waiting.Enqueue(message);
-            _waitingBytes += message.Message.Json.Length + 1;
-        }
-
-        if (LetGo(held.Where(message => groups.Contains(message.Message.GroupId!))) is { } letGo)
+        if (LetGo(Remove([.. _waiting.Where(held => groups.Contains(held.Message.GroupId!))])) is { } letGo)
         {
             _due.Enqueue(letGo);
         }
@@ -260,45 +244,42 @@ public sealed class QueueProcessor(QueueSettings settings, TimeSpan visibilityTi
     /// <summary>As many messages as fit: at least one, at most the batch size.</summary>
     private QueueBatch TakeBatch()
     {
-        var messages = new List<HeldMessage>();
-        var bytes = (long)EnvelopeBytes;
-        while (messages.Count < settings.BatchSize && _waiting.TryPeek(out var next)
-            && (messages.Count == 0 || bytes + next.Message.Json.Length + 1 <= ShardProcessor.PayloadBytesMax))
-        {
-            bytes += next.Message.Json.Length + 1;
-            messages.Add(Dequeue());
-        }
-
-        return new QueueBatch(messages);
+        var bytes = (long)EventPayload.EnvelopeBytes;
+        List<HeldMessage> messages = [.. Sendable().Take(settings.BatchSize).TakeWhile((held, index) =>
+            (bytes += held.Message.Json.Length + 1) <= ShardProcessor.PayloadBytesMax || index == 0)];
+        return new QueueBatch(Remove(messages));
     }
 
-    private HeldMessage Dequeue()
+    private List<HeldMessage> Remove(List<HeldMessage> messages)
     {
-        var message = _waiting.Dequeue();
-        _waitingBytes -= message.Message.Json.Length + 1;
-        return message;
+        var removed = messages.ToHashSet(ReferenceEqualityComparer.Instance);
+        _waiting.RemoveAll(removed.Contains);
+        _waitingBytes -= messages.Sum(held => held.Message.Json.Length + 1L);
+        return messages;
     }
 
     /// <summary>
     /// "Using Lambda with Amazon SQS": a batch is sent when the window is over, or it has the batch size or the payload limit.
     /// </summary>
     private bool IsReady(DateTimeOffset now) =>
-        _waiting.TryPeek(out var oldest)
-        && !HoldsGroupInFlight()
+        Sendable().FirstOrDefault() is { } oldest
         && (_waiting.Count >= settings.BatchSize
-            || _waitingBytes >= ShardProcessor.PayloadBytesMax - EnvelopeBytes
+            || _waitingBytes >= ShardProcessor.PayloadBytesMax - EventPayload.EnvelopeBytes
             || now >= oldest.ReceivedAt + settings.BatchingWindow);
 
-    /// <summary>A group has one batch in flight: what the payload limit left over of a receive waits for it.</summary>
-    private bool HoldsGroupInFlight()
+    /// <summary>
+    /// Those that a batch may take. A group has one batch in flight: what the payload limit left over of a receive waits for
+    /// it, and other groups pass.
+    /// </summary>
+    private IEnumerable<HeldMessage> Sendable()
     {
         if (!settings.IsFifo)
         {
-            return false;
+            return _waiting;
         }
 
         var groups = _inFlight.Concat(_retries).SelectMany(batch => batch.Messages).Select(message => message.GroupId).ToHashSet();
-        return _waiting.Any(message => groups.Contains(message.Message.GroupId));
+        return _waiting.Where(held => !groups.Contains(held.Message.GroupId));
     }
 
     private static DateTimeOffset Earlier(DateTimeOffset a, DateTimeOffset b) => a < b ? a : b;

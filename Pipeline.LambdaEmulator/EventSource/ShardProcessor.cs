@@ -1,3 +1,5 @@
+using Pipeline.LambdaEmulator.Functions;
+
 namespace Pipeline.LambdaEmulator.EventSource;
 
 /// <summary>
@@ -20,9 +22,6 @@ public sealed class ShardProcessor
     /// number that Lambda's own error names). A batch closes before it gets larger.
     /// </summary>
     public const int PayloadBytesMax = 6_291_556;
-
-    /// <summary><c>{"Records":[]}</c> around the records; a comma is counted for every record.</summary>
-    private const int EnvelopeBytes = 14;
 
     /// <summary>
     /// Records that are processed but wait for one before them: a sequence number each, about 250 bytes, so 25 MB a shard at most.
@@ -57,6 +56,9 @@ public sealed class ShardProcessor
 
     /// <summary>How often a failed batch was split, at a reported record or in halves.</summary>
     public int Bisections { get; private set; }
+
+    /// <summary>Invocations so far of the batch that was tried most, of those that are not processed; 0 when none has failed.</summary>
+    public int Attempts => _lanes.Max(lane => (lane.InFlight ?? (lane.Retries.TryPeek(out var retry) ? retry : null))?.Invocations ?? 0);
 
     /// <summary>Bytes of the records that are not processed yet.</summary>
     public long BufferedBytes { get; private set; }
@@ -292,7 +294,7 @@ public sealed class ShardProcessor
         lane.Waiting.TryPeek(out var oldest)
         && (_ended
             || lane.Waiting.Count >= _settings.BatchSize
-            || lane.Waiting.Bytes >= PayloadBytesMax - EnvelopeBytes
+            || lane.Waiting.Bytes >= PayloadBytesMax - EventPayload.EnvelopeBytes
             || now >= oldest.ReadAt + _settings.BatchingWindow);
 
     private DateTimeOffset ExpiresAt(BufferedRecord buffered)
@@ -323,7 +325,7 @@ public sealed class ShardProcessor
         public Batch TakeBatch(int countMax)
         {
             var records = new List<BufferedRecord>(Math.Min(countMax, Waiting.Count));
-            var bytes = (long)EnvelopeBytes;
+            var bytes = (long)EventPayload.EnvelopeBytes;
             while (records.Count < countMax && Waiting.TryPeek(out var next)
                 && (records.Count == 0 || bytes + next.Record.Json.Length + 1 <= PayloadBytesMax))
             {

@@ -5,13 +5,41 @@ using Pipeline.LambdaEmulator.Streams;
 
 namespace Pipeline.LambdaEmulator.EventSource;
 
+/// <summary>What a shard is doing.</summary>
+public enum ShardState
+{
+    /// <summary>All that was read is processed.</summary>
+    Idle,
+
+    /// <summary>Records gather, or are with the function.</summary>
+    Processing,
+
+    /// <summary>A batch that failed before waits for its next attempt, or is in it.</summary>
+    Retrying,
+
+    /// <summary>Its stream does not give out its records at the moment.</summary>
+    Unreadable,
+}
+
 /// <summary>What can be seen of a shard from outside.</summary>
+/// <param name="ShardId">The shard.</param>
+/// <param name="State">What it is doing.</param>
+/// <param name="Checkpoint">The sequence number up to which all is processed; null: nothing yet.</param>
+/// <param name="RecordsBuffered">Records that are read and not processed.</param>
+/// <param name="OldestUnprocessed">When the first of them was written.</param>
+/// <param name="BatchesInFlight">Batches that are with the function or on their way to the on-failure destination.</param>
+/// <param name="Attempts">Invocations so far of the batch that was tried most; 0 when nothing was sent in vain.</param>
+/// <param name="ReadProblem">Why it cannot be read; null if it can.</param>
+/// <param name="LastError">Of a read or of the function; null after a success.</param>
 public sealed record ShardStatus(
     string ShardId,
+    ShardState State,
     string? Checkpoint,
     int RecordsBuffered,
     DateTimeOffset? OldestUnprocessed,
     int BatchesInFlight,
+    int Attempts,
+    string? ReadProblem,
     string? LastError)
 {
     /// <summary>The age of the oldest record that is read and not processed; zero when there is none.</summary>
@@ -42,10 +70,14 @@ public sealed partial class ShardWorker(
     private readonly ShardProcessor _processor = new(settings);
     private readonly List<Task<Action>> _inFlight = [];
     private string? _lastError;
-    private string? _savedCheckpoint;
+    private string? _readProblem;
+
+    /// <summary>Where the worker began, then what it has told <see cref="Checkpoints"/>.</summary>
+    private string? _checkpoint = (cursor.Position as ShardPosition.After)?.SequenceNumber;
     private volatile bool _isListed = true;
 
-    public ShardStatus Status { get; private set; } = new(origin.ShardId, null, 0, null, 0, null);
+    public ShardStatus Status { get; private set; } =
+        new(origin.ShardId, ShardState.Idle, (cursor.Position as ShardPosition.After)?.SequenceNumber, 0, null, 0, 0, null, null);
 
     /// <summary>
     /// False when the stream did not list the shard the last time it was asked. If it cannot be found either when it is read,
@@ -94,6 +126,7 @@ public sealed partial class ShardWorker(
                 {
                     var page = await reading;
                     readFailures = 0;
+                    _readProblem = null;
                     Take(page);
                     readAt = page.Records.Count > 0 ? now : now + PollEvery;
                 }
@@ -106,6 +139,7 @@ public sealed partial class ShardWorker(
                 {
                     // Also a server that is being restarted. The position has not moved.
                     readFailures++;
+                    _readProblem = e.Message;
                     _lastError = $"The stream cannot be read: {e.Message}";
                     readAt = now + Backoff.OfServer(readFailures);
                     if (readFailures is 1 or 10)
@@ -130,7 +164,7 @@ public sealed partial class ShardWorker(
         var now = time.GetUtcNow();
         if (page.Trimmed)
         {
-            _lastError = "Records were trimmed from the stream before they were read.";
+            _lastError = "The stream does not hold the position any more; reading went on with the oldest record that is left.";
             LogTrimmed(origin.ShardId);
         }
 
@@ -209,15 +243,23 @@ public sealed partial class ShardWorker(
 
     private void MoveCheckpoint()
     {
-        if (_processor.Checkpoint is { } checkpoint && checkpoint != _savedCheckpoint)
+        if (_processor.Checkpoint is { } checkpoint && checkpoint != _checkpoint)
         {
-            _savedCheckpoint = checkpoint;
+            _checkpoint = checkpoint;
             checkpoints.Set(origin.ShardId, new ShardPosition.After(checkpoint));
         }
     }
 
-    private void Publish() => Status = new ShardStatus(
-        origin.ShardId, _processor.Checkpoint, _processor.Buffered, _processor.OldestUnprocessed, _inFlight.Count, _lastError);
+    private void Publish()
+    {
+        var attempts = _processor.Attempts;
+        var state = _readProblem is not null ? ShardState.Unreadable
+            : attempts > 0 ? ShardState.Retrying
+            : _processor.Buffered > 0 ? ShardState.Processing
+            : ShardState.Idle;
+        Status = new ShardStatus(
+            origin.ShardId, state, _checkpoint, _processor.Buffered, _processor.OldestUnprocessed, _inFlight.Count, attempts, _readProblem, _lastError);
+    }
 
     /// <summary>Waits until a task is done or it is time to read or to send something.</summary>
     private async Task AnythingAsync(Task? reading, DateTimeOffset? readAt, DateTimeOffset now, CancellationToken cancellationToken)
@@ -251,10 +293,10 @@ public sealed partial class ShardWorker(
     [LoggerMessage(LogLevel.Warning, "{ShardId}: the stream could not be read ({Failures} times in a row), trying again: {Message}")]
     private partial void LogNotRead(string shardId, string message, int failures);
 
-    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream before all of it was read: the rest is lost to this mapping: {Message}")]
+    [LoggerMessage(LogLevel.Error, "{ShardId} was trimmed from the stream: what was written to it and not read by now is lost to this mapping: {Message}")]
     private partial void LogGone(string shardId, string message);
 
-    [LoggerMessage(LogLevel.Error, "{ShardId}: records were trimmed from the stream before they were read: they are lost to this mapping. Reading goes on with the oldest that is left")]
+    [LoggerMessage(LogLevel.Error, "{ShardId}: the stream does not hold the position any more. Reading goes on with the oldest record that is left; what was written between the two is lost to this mapping")]
     private partial void LogTrimmed(string shardId);
 
     [LoggerMessage(LogLevel.Information, "{ShardId} has ended and is processed")]

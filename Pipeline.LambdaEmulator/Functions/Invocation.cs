@@ -12,6 +12,9 @@ public sealed class EventPayload
     private static readonly byte[] Comma = ","u8.ToArray();
     private static readonly byte[] Tail = "]}"u8.ToArray();
 
+    /// <summary>What <c>{"Records":[]}</c> takes around the records; a comma is counted for every record.</summary>
+    public const int EnvelopeBytes = 14;
+
     /// <summary>A reader that is slower than this much ahead of it is waited for.</summary>
     private const int UnflushedBytesMax = 64 * 1024;
 

@@ -39,6 +39,11 @@ public static class InvokeApi
                 $"The payload is too large for the RequestResponse invocation type (limit {ShardProcessor.PayloadBytesMax} bytes)");
         }
 
+        if (payload.Length > 0 && !IsJson(payload))
+        {
+            return Refuse(context, StatusCodes.Status400BadRequest, "InvalidRequestContentException", "Could not parse request body into json.");
+        }
+
         var outcome = await found.InvokeAsync(EventPayload.Of(payload.Length > 0 ? payload : "null"u8.ToArray()), context.RequestAborted);
         context.Response.Headers["X-Amz-Executed-Version"] = "$LATEST";
         switch (outcome)
@@ -54,6 +59,20 @@ public static class InvokeApi
                     "application/json");
             default:
                 return Refuse(context, StatusCodes.Status429TooManyRequests, "TooManyRequestsException", "Rate Exceeded.");
+        }
+    }
+
+    private static bool IsJson(ReadOnlyMemory<byte> payload)
+    {
+        try
+        {
+            // Deeper than .NET's own 64: how deep an event may be is the function's business.
+            using var document = JsonDocument.Parse(payload, new JsonDocumentOptions { MaxDepth = 1000 });
+            return true;
+        }
+        catch (JsonException)
+        {
+            return false;
         }
     }
 

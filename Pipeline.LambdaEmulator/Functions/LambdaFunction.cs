@@ -109,7 +109,7 @@ public sealed partial class LambdaFunction(FunctionDefinition definition, TimePr
                 : null;
             using (cancellationToken.UnsafeRegister(_ => Abandon(entry), null))
             {
-                return await invocation.Outcome;
+                return await invocation.Outcome with { RequestId = invocation.RequestId };
             }
         }
         finally

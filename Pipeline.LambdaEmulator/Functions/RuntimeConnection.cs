@@ -8,8 +8,9 @@ namespace Pipeline.LambdaEmulator.Functions;
 /// A connection over which a function's process talks to the Runtime API. When the process is killed, the kernel
 /// closes it at once; but a live client may close it too. The rule that tells them apart:
 /// <list type="bullet">
-/// <item>The client is known to keep its connections: it is Lambda's .NET client, or some connection of this function
-/// has carried a second request. (A shell script with one curl per call closes every connection at once.)</item>
+/// <item>The client is known to keep its connections: it is Lambda's .NET client, or this connection has carried a second
+/// request. (A shell script with one curl per call closes every connection at once, also beside other processes of the
+/// same function.)</item>
 /// <item>The connection was idle for less than <see cref="ClientIdleMin"/>. (.NET's pool closes connections that were
 /// idle for 60 s, others later.)</item>
 /// </list>
@@ -20,17 +21,19 @@ public sealed class RuntimeConnection
 {
     private static readonly TimeSpan ClientIdleMin = TimeSpan.FromSeconds(55);
 
-    private readonly FunctionClient _client;
     private readonly TimeProvider _time;
     private readonly ConcurrentDictionary<Guid, Action<bool>> _onClosed = new();
-    private DateTimeOffset _lastUsed;
-    private bool _closed;
+    private volatile bool _isKept;
+    private volatile bool _closed;
+    private long _lastUsed;
 
-    internal RuntimeConnection(FunctionClient client, TimeProvider time)
+    /// <param name="isKept">Whether its client is known to keep it for more than one request.</param>
+    /// <param name="time">Measures how long it is idle.</param>
+    internal RuntimeConnection(bool isKept, TimeProvider time)
     {
-        _client = client;
+        _isKept = isKept;
         _time = time;
-        _lastUsed = time.GetUtcNow();
+        Used();
     }
 
     /// <summary>
@@ -40,7 +43,7 @@ public sealed class RuntimeConnection
     {
         var id = Guid.NewGuid();
         _onClosed[id] = closed;
-        if (Volatile.Read(ref _closed) && _onClosed.TryRemove(id, out _))
+        if (_closed && _onClosed.TryRemove(id, out _))
         {
             closed(MayBeTheClient);
         }
@@ -48,11 +51,18 @@ public sealed class RuntimeConnection
         return new Registration(() => _onClosed.TryRemove(id, out _));
     }
 
-    internal void Used() => _lastUsed = _time.GetUtcNow();
+    /// <summary>It carries a request after its first.</summary>
+    internal void UsedAgain()
+    {
+        _isKept = true;
+        Used();
+    }
+
+    internal void Used() => Volatile.Write(ref _lastUsed, _time.GetTimestamp());
 
     internal void Close()
     {
-        Volatile.Write(ref _closed, true);
+        _closed = true;
         var mayBeTheClient = MayBeTheClient;
         foreach (var id in _onClosed.Keys)
         {
@@ -63,7 +73,7 @@ public sealed class RuntimeConnection
         }
     }
 
-    private bool MayBeTheClient => !_client.KeepsConnections || _time.GetUtcNow() - _lastUsed >= ClientIdleMin;
+    private bool MayBeTheClient => !_isKept || _time.GetElapsedTime(Volatile.Read(ref _lastUsed)) >= ClientIdleMin;
 
     private sealed class Registration(Action remove) : IDisposable
     {
@@ -76,26 +86,18 @@ public sealed class FunctionClient(TimeProvider time)
 {
     private readonly ConcurrentDictionary<string, RuntimeConnection> _connections = new();
 
-    /// <summary>Whether its processes use a connection for more than one request.</summary>
-    internal bool KeepsConnections { get; private set; }
-
     /// <summary>The connection of a request to this function's Runtime API.</summary>
     public RuntimeConnection Of(HttpContext context)
     {
         var id = context.Connection.Id;
         if (_connections.TryGetValue(id, out var known))
         {
-            KeepsConnections = true;
-            known.Used();
+            known.UsedAgain();
             return known;
         }
 
-        if (context.Request.Headers.UserAgent.ToString().StartsWith("aws-lambda-dotnet/", StringComparison.Ordinal))
-        {
-            KeepsConnections = true;
-        }
-
-        var connection = new RuntimeConnection(this, time);
+        var isDotnet = context.Request.Headers.UserAgent.ToString().StartsWith("aws-lambda-dotnet/", StringComparison.Ordinal);
+        var connection = new RuntimeConnection(isDotnet, time);
         _connections[id] = connection;
         var lifetime = context.Features.GetRequiredFeature<IConnectionLifetimeFeature>();
         lifetime.ConnectionClosed.Register(() =>

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Amazon.S3;
@@ -14,7 +15,12 @@ namespace Pipeline.LambdaEmulator.Stack;
 /// </summary>
 public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, IAmazonSQS sqs, ILogger<Provisioner> logger)
 {
-    /// <exception cref="TemplateException">A table exists with another shape.</exception>
+    private static readonly string[] QueueAttributes = ["VisibilityTimeout", "RedrivePolicy"];
+
+    /// <summary>What it is at, for the message when that does not come to an end.</summary>
+    public string Step { get; private set; } = "";
+
+    /// <exception cref="TemplateException">A table or queue exists with another shape.</exception>
     public async Task ProvisionAsync(StackPlan plan, CancellationToken cancellationToken)
     {
         foreach (var table in plan.Tables)
@@ -68,43 +74,71 @@ public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, 
         return null;
     }
 
+    /// <summary>As above, of the time to live: switched on, it deletes what is there.</summary>
+    private static string? Difference(string? wantedAttribute, TimeToLiveDescription? actual)
+    {
+        var isOn = actual?.TimeToLiveStatus == TimeToLiveStatus.ENABLED || actual?.TimeToLiveStatus == TimeToLiveStatus.ENABLING;
+        var attribute = isOn ? actual!.AttributeName : null;
+        return attribute == wantedAttribute ? null
+            : $"its time to live is {attribute ?? "off"}, the template's is {wantedAttribute ?? "off"}";
+    }
+
+    /// <summary>
+    /// In what an existing queue differs from the wanted one, of what decides how often and when its messages are delivered.
+    /// </summary>
+    public static string? Difference(IReadOnlyDictionary<string, string> wanted, IReadOnlyDictionary<string, string> actual)
+    {
+        foreach (var name in QueueAttributes.Where(wanted.ContainsKey))
+        {
+            var found = actual.GetValueOrDefault(name);
+            if (Canonical(found) != Canonical(wanted[name]))
+            {
+                return $"its {name} is {found ?? "not set"}, the template's is {wanted[name]}";
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>A redrive policy is JSON, whose numbers may be written as texts and whose members have no order.</summary>
+    private static string? Canonical(string? attribute) => attribute is ['{', ..] && JsonNode.Parse(attribute) is JsonObject json
+        ? string.Join(',', json.OrderBy(member => member.Key, StringComparer.Ordinal).Select(member => $"{member.Key}={member.Value}"))
+        : attribute;
+
     private static string Keys(IEnumerable<KeySchemaElement> keys) =>
         string.Join(", ", keys.Select(key => $"{key.AttributeName} ({key.KeyType})"));
 
     private async Task TableAsync(TablePlan plan, CancellationToken cancellationToken)
     {
         var name = plan.Create.TableName;
+        Step = $"table {name} in DynamoDB";
         LogNotApplied("table", name, plan.NotApplied);
         if (await FindTableAsync(name, cancellationToken) is { } existing)
         {
-            if (Difference(plan.Create, existing) is { } difference)
+            var ttl = await dynamoDb.DescribeTimeToLiveAsync(new DescribeTimeToLiveRequest { TableName = name }, cancellationToken);
+            if ((Difference(plan.Create, existing) ?? Difference(plan.TimeToLiveAttribute, ttl.TimeToLiveDescription)) is { } difference)
             {
                 throw new TemplateException(
                     $"Table {name} exists, but {difference}. The emulator changes no existing table: delete it, or start with new data.");
             }
 
             LogFound("table", name);
-        }
-        else
-        {
-            await dynamoDb.CreateTableAsync(plan.Create, cancellationToken);
-            LogCreated("table", name);
+            return;
         }
 
+        await dynamoDb.CreateTableAsync(plan.Create, cancellationToken);
         if (plan.TimeToLiveAttribute is { } attribute)
         {
-            var ttl = await dynamoDb.DescribeTimeToLiveAsync(new DescribeTimeToLiveRequest { TableName = name }, cancellationToken);
-            if (ttl.TimeToLiveDescription?.AttributeName != attribute)
-            {
-                await dynamoDb.UpdateTimeToLiveAsync(
-                    new UpdateTimeToLiveRequest
-                    {
-                        TableName = name,
-                        TimeToLiveSpecification = new TimeToLiveSpecification { Enabled = true, AttributeName = attribute },
-                    },
-                    cancellationToken);
-            }
+            await dynamoDb.UpdateTimeToLiveAsync(
+                new UpdateTimeToLiveRequest
+                {
+                    TableName = name,
+                    TimeToLiveSpecification = new TimeToLiveSpecification { Enabled = true, AttributeName = attribute },
+                },
+                cancellationToken);
         }
+
+        LogCreated("table", name);
     }
 
     private async Task<TableDescription?> FindTableAsync(string name, CancellationToken cancellationToken)
@@ -121,6 +155,7 @@ public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, 
 
     private async Task BucketAsync(BucketPlan plan, CancellationToken cancellationToken)
     {
+        Step = $"bucket {plan.Name} in S3";
         LogNotApplied("bucket", plan.Name, plan.NotApplied);
         var existing = await s3.ListBucketsAsync(cancellationToken);
         if ((existing.Buckets ?? []).Exists(bucket => bucket.BucketName == plan.Name))
@@ -135,17 +170,35 @@ public sealed partial class Provisioner(IAmazonDynamoDB dynamoDb, IAmazonS3 s3, 
 
     private async Task QueueAsync(QueuePlan plan, CancellationToken cancellationToken)
     {
+        Step = $"queue {plan.Name} in SQS";
         LogNotApplied("queue", plan.Name, plan.NotApplied);
-        try
-        {
-            await sqs.GetQueueUrlAsync(plan.Name, cancellationToken);
-            LogFound("queue", plan.Name);
-        }
-        catch (QueueDoesNotExistException)
+        if (await FindQueueAsync(plan.Name, cancellationToken) is not { } url)
         {
             await sqs.CreateQueueAsync(
                 new CreateQueueRequest { QueueName = plan.Name, Attributes = new Dictionary<string, string>(plan.Attributes) }, cancellationToken);
             LogCreated("queue", plan.Name);
+            return;
+        }
+
+        var existing = await sqs.GetQueueAttributesAsync(url, ["All"], cancellationToken);
+        if (Difference(plan.Attributes, existing.Attributes ?? []) is { } difference)
+        {
+            throw new TemplateException(
+                $"Queue {plan.Name} exists, but {difference}. The emulator changes no existing queue: delete it, its messages with it, or start with new data.");
+        }
+
+        LogFound("queue", plan.Name);
+    }
+
+    private async Task<string?> FindQueueAsync(string name, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return (await sqs.GetQueueUrlAsync(name, cancellationToken)).QueueUrl;
+        }
+        catch (QueueDoesNotExistException)
+        {
+            return null;
         }
     }
 

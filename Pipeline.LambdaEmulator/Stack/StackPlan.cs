@@ -24,7 +24,7 @@ public sealed record TablePlan(CreateTableRequest Create, string? TimeToLiveAttr
 public sealed record BucketPlan(string Name, IReadOnlyList<string> NotApplied);
 
 /// <param name="Name">The queue's name.</param>
-/// <param name="Attributes">As CreateQueue and SetQueueAttributes take them.</param>
+/// <param name="Attributes">As CreateQueue takes them.</param>
 /// <param name="NotApplied">Properties of the resource that have no effect locally.</param>
 public sealed record QueuePlan(string Name, IReadOnlyDictionary<string, string> Attributes, IReadOnlyList<string> NotApplied);
 

@@ -156,10 +156,7 @@ public sealed class TemplateReader
 
     private MappingPlan Mapping(string logicalId, JsonObject properties, Dictionary<string, FunctionDefinition> functions)
     {
-        var p = new Properties(_values, logicalId, properties);
-        RefuseUnknown(
-            logicalId,
-            properties,
+        var p = new Properties(_values, logicalId, properties).Only(
             "BatchSize", "BisectBatchOnFunctionError", "DestinationConfig", "Enabled", "EventSourceArn", "FilterCriteria", "FunctionName",
             "FunctionResponseTypes", "MaximumBatchingWindowInSeconds", "MaximumRecordAgeInSeconds", "MaximumRetryAttempts",
             "ParallelizationFactor", "StartingPosition", "Tags");
@@ -172,10 +169,7 @@ public sealed class TemplateReader
 
     private QueueMappingPlan QueueMapping(string logicalId, JsonObject properties, Dictionary<string, FunctionDefinition> functions)
     {
-        var p = new Properties(_values, logicalId, properties);
-        RefuseUnknown(
-            logicalId,
-            properties,
+        var p = new Properties(_values, logicalId, properties).Only(
             "BatchSize", "Enabled", "EventSourceArn", "FilterCriteria", "FunctionName", "FunctionResponseTypes",
             "MaximumBatchingWindowInSeconds", "ScalingConfig", "Tags");
         var arn = p.Text("EventSourceArn");
@@ -185,21 +179,12 @@ public sealed class TemplateReader
         {
             BatchSize = p.Int("BatchSize") ?? 10,
             BatchingWindow = TimeSpan.FromSeconds(p.Int("MaximumBatchingWindowInSeconds") ?? 0),
-            ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
+            ReportBatchItemFailures = ReportsFailures(logicalId, p),
             Filter = Filter(p),
-            ConcurrencyMax = p.Object("ScalingConfig")?.Int("MaximumConcurrency"),
+            ConcurrencyMax = p.Object("ScalingConfig")?.Only("MaximumConcurrency").Int("MaximumConcurrency"),
             IsFifo = queue.EndsWith(".fifo", StringComparison.Ordinal),
         }.Validated());
         return new QueueMappingPlan(IdOf(logicalId), FunctionOf(logicalId, p, functions), queue, arn, settings, p.Flag("Enabled") ?? true);
-    }
-
-    /// <summary>What is not emulated must not be passed over: the local run would tell something else than the deployed one.</summary>
-    private static void RefuseUnknown(string logicalId, JsonObject properties, params string[] known)
-    {
-        if (NotIn(properties, known) is [var unknown, ..])
-        {
-            throw new TemplateException($"{logicalId}.{unknown} is not supported by the emulator. Supported: {string.Join(", ", known)}.");
-        }
     }
 
     private static FunctionDefinition FunctionOf(string logicalId, Properties p, Dictionary<string, FunctionDefinition> functions)
@@ -222,8 +207,17 @@ public sealed class TemplateReader
         }
     }
 
-    private static FilterCriteria? Filter(Properties p) =>
-        FilterCriteria.Parse([.. (p.Object("FilterCriteria")?.List("Filters") ?? []).Select(filter => filter.Text("Pattern"))]);
+    private static FilterCriteria? Filter(Properties p) => FilterCriteria.Parse(
+        [.. (p.Object("FilterCriteria")?.Only("Filters").List("Filters") ?? []).Select(filter => filter.Only("Pattern").Text("Pattern"))]);
+
+    private static bool ReportsFailures(string logicalId, Properties p)
+    {
+        const string Reports = "ReportBatchItemFailures";
+        var types = p.Texts("FunctionResponseTypes");
+        return types.Find(type => type != Reports) is { } unknown
+            ? throw new TemplateException($"{logicalId}.FunctionResponseTypes has {unknown}, but Lambda knows {Reports} only.")
+            : types.Count > 0;
+    }
 
     private static MappingSettings Settings(string logicalId, Properties p) => new()
     {
@@ -239,7 +233,7 @@ public sealed class TemplateReader
         RetryAttemptsMax = p.Int("MaximumRetryAttempts") is { } attempts and not -1 ? attempts : null,
         RecordAgeMax = p.Int("MaximumRecordAgeInSeconds") is { } age and not -1 ? TimeSpan.FromSeconds(age) : null,
         BisectOnError = p.Flag("BisectBatchOnFunctionError") ?? false,
-        ReportBatchItemFailures = p.Texts("FunctionResponseTypes").Contains("ReportBatchItemFailures"),
+        ReportBatchItemFailures = ReportsFailures(logicalId, p),
         Filter = Filter(p),
     };
 
@@ -256,13 +250,9 @@ public sealed class TemplateReader
 
     private static OnFailurePlan? OnFailure(string logicalId, Properties p)
     {
-        var config = p.Object("DestinationConfig");
-        if (config?.Object("OnSuccess") is not null)
-        {
-            throw new TemplateException($"{logicalId}.DestinationConfig.OnSuccess does not exist for streams.");
-        }
-
-        return config?.Object("OnFailure")?.Text("Destination") switch
+        // Streams have no OnSuccess.
+        var config = p.Object("DestinationConfig")?.Only("OnFailure");
+        return config?.Object("OnFailure")?.Only("Destination").Text("Destination") switch
         {
             null => null,
             var arn when arn.Split(':') is ["arn", _, "sqs", _, _, var queue] => new OnFailurePlan.Sqs(queue),
@@ -280,26 +270,53 @@ public sealed class TemplateReader
     /// <summary>A resource's properties, with errors that say where they are.</summary>
     private sealed class Properties(TemplateValues values, string where, JsonObject node)
     {
+        /// <summary>What is not emulated must not be passed over: the local run would tell something else than the deployed one.</summary>
+        public Properties Only(params string[] known) => NotIn(node, known) is [var unknown, ..]
+            ? throw new TemplateException($"{where}.{unknown} is not supported by the emulator. Supported: {string.Join(", ", known)}.")
+            : this;
+
         public string Text(string name) => OptionalText(name) ?? throw new TemplateException($"{where}.{name} is missing.");
 
-        public string? OptionalText(string name) => Value(name)?.ToString();
+        public string? OptionalText(string name) => Value(name) switch
+        {
+            null => null,
+            JsonValue value => value.ToString(),
+            var other => throw Not("a single value", name, other),
+        };
 
-        public int? Int(string name) => Value(name)?.ToString() is not { } text ? null
+        public int? Int(string name) => OptionalText(name) is not { } text ? null
             : int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) ? number
             : throw new TemplateException($"{where}.{name} is {text}, which is not a whole number.");
 
-        public bool? Flag(string name) => Value(name)?.ToString() is not { } text ? null
+        public bool? Flag(string name) => OptionalText(name) is not { } text ? null
             : bool.TryParse(text, out var flag) ? flag
             : throw new TemplateException($"{where}.{name} is {text}; it must be true or false.");
 
-        public List<string> Texts(string name) => Value(name) is JsonArray array ? [.. array.Select(item => item!.ToString())] : [];
+        public List<string> Texts(string name) => Value(name) switch
+        {
+            null => [],
+            JsonArray array => [.. array.Select(item => item is JsonValue text ? text.ToString() : throw Not("a list of texts", name, array))],
+            var other => throw Not("a list of texts", name, other),
+        };
 
-        public Properties? Object(string name) => node[name] is JsonObject child ? new Properties(values, $"{where}.{name}", child) : null;
+        public Properties? Object(string name) => Value(name) switch
+        {
+            null => null,
+            JsonObject child => new Properties(values, $"{where}.{name}", child),
+            var other => throw Not("an object", name, other),
+        };
 
-        public IEnumerable<Properties> List(string name) => node[name] is JsonArray array
-            ? array.Select((item, index) => new Properties(values, $"{where}.{name}[{index}]",
-                item as JsonObject ?? throw new TemplateException($"{where}.{name}[{index}] is not an object.")))
-            : [];
+        public IEnumerable<Properties> List(string name) => Value(name) switch
+        {
+            null => [],
+            JsonArray array => array.Select((item, index) => new Properties(
+                values, $"{where}.{name}[{index}]", item as JsonObject ?? throw Not("a list of objects", name, array))),
+            var other => throw Not("a list of objects", name, other),
+        };
+
+        /// <summary>A setting of another shape must not be taken for one that is not there.</summary>
+        private TemplateException Not(string shape, string name, JsonNode value) =>
+            new($"{where}.{name} is {value.ToJsonString()}; the emulator takes {shape} here.");
 
         private JsonNode? Value(string name) => values.Resolve(node[name], $"{where}.{name}");
     }

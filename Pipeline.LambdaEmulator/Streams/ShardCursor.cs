@@ -6,7 +6,7 @@ namespace Pipeline.LambdaEmulator.Streams;
 /// <summary>What one read brought.</summary>
 /// <param name="Records">In the shard's order.</param>
 /// <param name="IsEnd">True when the shard is closed and this was its end.</param>
-/// <param name="Trimmed">True when the stream does not hold the position any more: records were lost.</param>
+/// <param name="Trimmed">True when the stream does not hold the position any more: records behind it may have been lost.</param>
 public sealed record StreamPage(IReadOnlyList<StreamRecord> Records, bool IsEnd, bool Trimmed = false);
 
 /// <summary>A place in a shard. Iterators come and go with their 15 minutes of life; the position stays.</summary>

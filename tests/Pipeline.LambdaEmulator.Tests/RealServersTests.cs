@@ -54,6 +54,43 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         Assert.Contains("Table Orders exists, but its key is other (HASH), the template's is id (HASH).", emulator.Output, StringComparison.Ordinal);
     }
 
+    /// <summary>Switched on for a table with data, it would delete that data.</summary>
+    [Fact]
+    public async Task A_table_or_a_queue_with_other_settings_is_neither_used_nor_changed()
+    {
+        var name = $"queue-{Guid.NewGuid():N}";
+        using var dynamoDb = servers.DynamoDb(_accessKey);
+        using var s3 = servers.S3();
+        using var sqs = servers.Sqs();
+        var provisioner = new Provisioner(dynamoDb, s3, sqs, NullLogger<Provisioner>.Instance);
+        const string Stream = "\"StreamSpecification\"";
+        var table = Template(name);
+        var withTimeToLive = table.Replace(Stream, $$"""
+            "TimeToLiveSpecification": { "Enabled": true, "AttributeName": "expires_at" }, {{Stream}}
+            """, StringComparison.Ordinal);
+        await ProvisionAsync(table);
+        Assert.Equal(
+            "Table Orders exists, but its time to live is off, the template's is expires_at. The emulator changes no existing table: delete it, or start with new data.",
+            await RefusalAsync(withTimeToLive));
+        await dynamoDb.DeleteTableAsync("Orders", TestContext.Current.CancellationToken);
+        await ProvisionAsync(withTimeToLive);
+        await ProvisionAsync(withTimeToLive);
+        Assert.Contains("its time to live is expires_at, the template's is off", await RefusalAsync(table), StringComparison.Ordinal);
+
+        var queue = QueueTemplate(name);
+        await ProvisionAsync(queue);
+        await ProvisionAsync(queue);
+        Assert.Equal(
+            $"Queue {name}.fifo exists, but its VisibilityTimeout is 5, the template's is 6. The emulator changes no existing queue: delete it, its messages with it, or start with new data.",
+            await RefusalAsync(queue.Replace("\"VisibilityTimeout\": 5", "\"VisibilityTimeout\": 6", StringComparison.Ordinal)));
+        Assert.Contains("exists, but its RedrivePolicy is", await RefusalAsync(queue.Replace("\"maxReceiveCount\": 2", "\"maxReceiveCount\": 3", StringComparison.Ordinal)), StringComparison.Ordinal);
+
+        Task ProvisionAsync(string template) => provisioner.ProvisionAsync(
+            TemplateReader.Read(template, "Shop", EmulatorOptions.Account, "us-east-1"), TestContext.Current.CancellationToken);
+
+        async Task<string> RefusalAsync(string template) => (await Assert.ThrowsAsync<TemplateException>(() => ProvisionAsync(template))).Message;
+    }
+
     [Fact]
     public async Task A_state_folder_in_use_and_a_corrupt_checkpoint_end_the_emulator_with_the_reason()
     {
@@ -79,12 +116,14 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         await using var emulator = Emulator(queue);
         await emulator.StartAsync();
         var changes = new List<string>();
+        var lastPoisoned = "";
         using var ends = new CancellationTokenSource();
         var function = Function(emulator, LambdaBootstrapBuilder.Create<DynamoDBEvent, StreamsEventResponse>(
-            (batch, _) =>
+            (batch, context) =>
             {
                 if (batch.Records.Any(record => record.Dynamodb.Keys["id"].S == "poison"))
                 {
+                    lastPoisoned = context.AwsRequestId;
                     throw new InvalidDataException("poison");
                 }
 
@@ -112,6 +151,7 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
         var message = (await sqs.ReceiveMessageAsync(new ReceiveMessageRequest(url) { WaitTimeSeconds = 5 }, TestContext.Current.CancellationToken)).Messages.Single();
         var document = JsonNode.Parse(message.Body)!;
         Assert.Equal("RetryAttemptsExhausted", document["requestContext"]!["condition"]!.ToString());
+        Assert.Equal(lastPoisoned, document["requestContext"]!["requestId"]!.ToString());
         Assert.Equal(1, document["DDBStreamBatchInfo"]!["batchSize"]!.GetValue<int>());
 
         var status = JsonNode.Parse(await emulator.GetAsync("/event-source-mappings"))![0]!;
@@ -373,12 +413,12 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
               "Properties": {
                 "QueueName": "{{{name}}}.fifo",
                 "FifoQueue": true,
-                "VisibilityTimeout": 1,
+                "VisibilityTimeout": 5,
                 "RedrivePolicy": { "deadLetterTargetArn": { "Fn::GetAtt": ["Dead", "Arn"] }, "maxReceiveCount": 2 }
               }
             },
             "Dead": { "Type": "AWS::SQS::Queue", "Properties": { "QueueName": "{{{name}}}-dead.fifo", "FifoQueue": true } },
-            "Function": { "Type": "AWS::Lambda::Function", "Properties": { "FunctionName": "process", "Timeout": 1 } },
+            "Function": { "Type": "AWS::Lambda::Function", "Properties": { "FunctionName": "process", "Timeout": 5 } },
             "Mapping": {
               "Type": "AWS::Lambda::EventSourceMapping",
               "Properties": {

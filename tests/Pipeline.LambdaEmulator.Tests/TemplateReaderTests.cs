@@ -12,7 +12,10 @@ public sealed class TemplateReaderTests
 {
     private const string Template = """
         {
-          "Parameters": { "Stage": { "Type": "String", "Default": "dev" } },
+          "Parameters": {
+            "Stage": { "Type": "String", "Default": "dev" },
+            "Types": { "Type": "CommaDelimitedList", "Default": "ReportBatchItemFailures" }
+          },
           "Resources": {
             "Orders": {
               "Type": "AWS::DynamoDB::Table",
@@ -204,6 +207,16 @@ public sealed class TemplateReaderTests
 
     public static TheoryData<string, string, string> Refusals => new()
     {
+        { "FunctionResponseTypes", """{ "Ref": "Types" }""", "Mapping.FunctionResponseTypes is \"ReportBatchItemFailures\"; the emulator takes a list of texts here." },
+        { "FunctionResponseTypes", """{ "Fn::If": ["c", ["ReportBatchItemFailures"], { "Ref": "AWS::NoValue" }] }""", "Mapping.FunctionResponseTypes uses Fn::If in a way that the emulator does not compute." },
+        { "FunctionResponseTypes", """["ReportEverything"]""", "Mapping.FunctionResponseTypes has ReportEverything, but Lambda knows ReportBatchItemFailures only." },
+        { "DestinationConfig", """{ "Fn::If": ["c", {}, {}] }""", "Mapping.DestinationConfig uses Fn::If in a way that the emulator does not compute." },
+        { "DestinationConfig", """{ "OnSuccess": {} }""", "Mapping.DestinationConfig.OnSuccess is not supported by the emulator. Supported: OnFailure." },
+        { "DestinationConfig", """{ "OnFailure": { "Destinations": [] } }""", "Mapping.DestinationConfig.OnFailure.Destinations is not supported by the emulator. Supported: Destination." },
+        { "DestinationConfig", "[]", "Mapping.DestinationConfig is []; the emulator takes an object here." },
+        { "FilterCriteria", """{ "Filters": { "Pattern": "{}" } }""", "Mapping.FilterCriteria.Filters is {\"Pattern\":\"{}\"}; the emulator takes a list of objects here." },
+        { "FilterCriteria", """{ "Filters": [], "Filter": [] }""", "Mapping.FilterCriteria.Filter is not supported by the emulator. Supported: Filters." },
+        { "BatchSize", "[10]", "Mapping.BatchSize is [10]; the emulator takes a single value here." },
         { "TumblingWindowInSeconds", "30", "Mapping.TumblingWindowInSeconds is not supported by the emulator. Supported: BatchSize, " },
         { "StartingPosition", "\"AT_TIMESTAMP\"", "Mapping.StartingPosition is AT_TIMESTAMP; a DynamoDB stream needs TRIM_HORIZON or LATEST." },
         { "StartingPosition", "null", "Mapping.StartingPosition is missing; a DynamoDB stream needs TRIM_HORIZON or LATEST." },

@@ -64,7 +64,7 @@ const mutants = [
   ['a filtered message stays in the queue', queue,
     'filtered.Add(message);', '_ = message;'],
   ['two batches of a FIFO group are in flight', queue,
-    '_waiting.Any(message => groups.Contains(message.Message.GroupId))', '_waiting.Any(message => message.Message.GroupId is null)'],
+    '_waiting.Where(held => !groups.Contains(held.Message.GroupId))', '_waiting.Where(held => groups.Count >= 0)'],
   ['messages are received although no environment could take them', `${source}/EventSource/QueueMapping.cs`,
     'await function.WhenFreeAsync(cancellationToken);', 'await Task.Yield();'],
   ['a message that cannot be deleted holds the others of its batch', `${source}/EventSource/QueueMapping.cs`,

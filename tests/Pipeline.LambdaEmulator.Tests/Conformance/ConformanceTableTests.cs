@@ -31,6 +31,13 @@ public sealed class ConformanceTableTests
         Assert.All(Cases(), test => Assert.Matches("^(Lambda|DynamoDB|SQS).* (guide|reference): ", test.Rule.Page));
     }
 
+    [Fact]
+    public void Every_case_runs() => Assert.All(Cases(), test =>
+    {
+        var fact = test.Method.GetCustomAttribute<FactAttribute>();
+        Assert.True(fact is { Skip: null }, $"{test.Class.Name}.{test.Method.Name} has a rule, but is no test or is skipped.");
+    });
+
     private static IEnumerable<(Type Class, MethodInfo Method, RuleAttribute Rule)> Cases() =>
         from type in typeof(ConformanceTableTests).Assembly.GetTypes()
         from method in type.GetMethods()

@@ -60,6 +60,16 @@ public sealed class InvokeApiTests
         Assert.Equal(HttpStatusCode.RequestEntityTooLarge, answer.StatusCode);
     }
 
+    [Fact]
+    [Rule(Pages.Invoke, "InvalidRequestContentException, 400: the request body could not be parsed as JSON.")]
+    public async Task A_payload_that_is_not_JSON_is_refused()
+    {
+        await using var host = await FunctionHost.StartAsync();
+        var answer = await PostAsync(host, "orders", "{\"a\":");
+        Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
+        Assert.Equal("InvalidRequestContentException", answer.Headers.GetValues("X-Amzn-ErrorType").Single());
+    }
+
     [Theory]
     [InlineData("DryRun", HttpStatusCode.NoContent)]
     [InlineData("Event", HttpStatusCode.BadRequest)]

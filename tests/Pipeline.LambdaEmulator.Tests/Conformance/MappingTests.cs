@@ -344,7 +344,44 @@ public sealed class MappingTests : IAsyncLifetime
         Assert.Equal("ResourceNotFoundException on purpose", mapping.Mapping.Problem);
     }
 
+    [Fact]
+    public async Task What_a_shard_is_doing_can_be_seen()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        await using (var first = Start())
+        {
+            await CheckpointAsync(first, 1);
+            Assert.Equal(ShardState.Idle, first.Mapping.Shards().Single().State);
+            _failAlways = 2;
+            _stream.Write("s", 2);
+            await UntilAsync(() => first.Mapping.Shards().Single() is { State: ShardState.Retrying, Attempts: >= 2, RecordsBuffered: 1 });
+        }
+
+        // Known from the checkpoint file, before anything is processed anew.
+        await using var second = Start();
+        await UntilAsync(() => second.Mapping.Shards() is [{ RecordsBuffered: 1 }]);
+        Assert.Equal(ScriptedShard.SequenceNumber(1), second.Mapping.Shards().Single().Checkpoint);
+    }
+
+    [Fact]
+    public async Task A_shard_that_cannot_be_read_is_a_problem_of_its_mapping()
+    {
+        _stream.AddShard("s");
+        _stream.Write("s", 1);
+        await using var mapping = Start();
+        await ProcessedAsync(1);
+        Assert.Null(mapping.Mapping.Problem);
+        _stream.FailNext("GetRecords", 1000, 500, "InternalServerError");
+        await UntilAsync(() => mapping.Mapping.Problem is not null);
+        Assert.Equal("s cannot be read: InternalServerError on purpose", mapping.Mapping.Problem);
+        Assert.Equal(ShardState.Unreadable, mapping.Mapping.Shards().Single().State);
+    }
+
     private readonly HashSet<int> _failOnce = [];
+
+    /// <summary>A record that is reported whenever it comes.</summary>
+    private int? _failAlways;
 
     /// <summary>The function: takes note of what it got; reports a record that is to fail once and leaves the rest.</summary>
     private string Handle(string json)
@@ -353,7 +390,7 @@ public sealed class MappingTests : IAsyncLifetime
         {
             var sequenceNumber = record!["dynamodb"]!["SequenceNumber"]!.ToString();
             var number = int.Parse(sequenceNumber, System.Globalization.CultureInfo.InvariantCulture);
-            if (_failOnce.Remove(number))
+            if (_failOnce.Remove(number) || number == _failAlways)
             {
                 return $$"""{"batchItemFailures":[{"itemIdentifier":"{{sequenceNumber}}"}]}""";
             }

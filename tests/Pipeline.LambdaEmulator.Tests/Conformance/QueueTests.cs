@@ -253,6 +253,18 @@ public sealed class QueueTests
     }
 
     [Fact]
+    [Rule(Pages.SqsScaling, "FIFO: a group waits for its own batch only; other groups go on.")]
+    public void A_group_in_flight_does_not_hold_the_other_groups()
+    {
+        var queue = new QueueScript(Fifo).ReceivesOf(3_000_000, "a1", "a2", "a3", "b1", "b2");
+        Assert.Equal("invoke a1 a2", queue.Next());
+        Assert.Equal("invoke b1 b2", queue.Next());
+        Assert.Equal("nothing", queue.Next());
+        Assert.Equal("delete a1 a2", queue.Succeeds().Next());
+        Assert.Equal("invoke a3", queue.Next());
+    }
+
+    [Fact]
     [Rule(Pages.SqsScaling, "FIFO: if the function fails, all retries of the affected messages come before further messages of the same group.")]
     public void After_a_failure_nothing_more_of_its_group_is_sent()
     {
@@ -260,6 +272,7 @@ public sealed class QueueTests
         Assert.Equal("invoke a1 a2", queue.Next());
         Assert.Equal("let go a3", queue.Fails().Next());
         Assert.Equal("invoke b1", queue.Next());
+        Assert.Equal("nothing", queue.Next());
     }
 
     [Fact]

@@ -250,6 +250,30 @@ public sealed partial class RuntimeApiTests
     }
 
     [Fact]
+    [Rule(Pages.RuntimeApi, "A runtime may be a shell script, also beside an environment whose client keeps its connections.", Choice = "What one connection shows says nothing about another.")]
+    public async Task A_client_with_a_connection_per_call_is_not_taken_for_dead_beside_another()
+    {
+        await using var host = await FunctionHost.StartAsync();
+        using var kept = new RawEnvironment(host, "aws-lambda-dotnet/10.0");
+        var first = host.InvokeAsync();
+        await kept.NextAsync();
+        await kept.RespondAsync();
+        await first;
+
+        var outcome = host.InvokeAsync();
+        string requestId;
+        using (var process = new RawEnvironment(host, userAgent: "curl/8.5.0"))
+        {
+            requestId = await process.NextAsync();
+            process.Kill();
+        }
+
+        await ClosedConnectionNoticedAsync(host, requestId);
+        Assert.Equal(HttpStatusCode.Accepted, (await host.RespondAsync(requestId, "{}")).StatusCode);
+        Assert.IsType<InvocationOutcome.Answered>(await outcome);
+    }
+
+    [Fact]
     [Rule(Pages.RuntimeApi, "A live process may close a connection that was idle while its handler worked.", Choice = "After 55 s of idleness a closed connection is a hint only; the deadline decides.")]
     public async Task A_connection_that_is_closed_after_a_long_time_is_not_a_death()
     {
