@@ -291,7 +291,8 @@ public sealed class Loader(
 
     private async Task ParkAsync(Change change, string reason, CancellationToken cancellationToken)
     {
-        if (_parked == _options.ParkedMax)
+        // Those of an earlier try are parked already, so every try of a file with many gets further.
+        if (_parked == _options.ParkedMax && !_quarantine.Holds(change))
         {
             throw new WarehouseException(
                 WarehouseFault.Refused,

@@ -45,7 +45,8 @@ public sealed class LoaderOptions
 
     /// <summary>
     /// Changes that are put into quarantine in one turn, each with some 20 transactions and as many requests. A warehouse
-    /// that refuses more than that is most likely wrong itself, so the rest waits, as files that fail, for somebody to look.
+    /// that refuses more than that is most likely wrong itself, so the rest waits, as files that fail, for somebody to look;
+    /// each later try of such a file puts as many more there, so what is good of it is loaded in the end.
     /// </summary>
     public int ParkedMax { get; set; } = 100;
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
@@ -9,12 +10,11 @@ namespace Pipeline.Loader;
 /// <param name="Key">Of the object that holds it.</param>
 /// <param name="OrderId">The order whose later changes wait behind it.</param>
 /// <param name="SequenceNumber">Greater ones of the order wait.</param>
-/// <param name="Attempt">How often it was tried.</param>
 /// <param name="Version">
 /// Null when the record could not be decoded; it has a sequence number of its own then. Snapshots of an order share theirs,
 /// and only the version tells them apart.
 /// </param>
-public sealed record ParkedChange(string Key, string OrderId, SequenceNumber SequenceNumber, int Attempt, long? Version = null)
+public sealed record ParkedChange(string Key, string OrderId, SequenceNumber SequenceNumber, long? Version = null)
 {
     public bool Is(Change change) =>
         OrderId == change.OrderId && SequenceNumber == change.SequenceNumber && (Version is null || Version == change.Version);
@@ -27,8 +27,10 @@ public sealed record ParkedChange(string Key, string OrderId, SequenceNumber Seq
 public sealed record QuarantinedChange(string Reason, Change Change, int Attempt)
 {
     /// <summary>People read it: é and not \u00E9.</summary>
+    internal static readonly JsonWriterOptions Format = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     private static readonly QuarantineJsonContext Readable =
-        new(new JsonSerializerOptions(QuarantineJsonContext.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+        new(new JsonSerializerOptions(QuarantineJsonContext.Default.Options) { Encoder = Format.Encoder });
 
     public byte[] ToJson() => JsonSerializer.SerializeToUtf8Bytes(this, Readable.QuarantinedChange);
 
@@ -97,26 +99,112 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
     public bool IsDiscarded(Change change) =>
         _discarded is { Count: > 0 } && _discarded.Contains(ObjectKeys.Discarded(ObjectKeys.Quarantine(change)));
 
+    /// <summary>Whether the change was parked when the load that was last tried began.</summary>
+    public bool Holds(Change change) => _known.ContainsKey(ObjectKeys.Quarantine(change));
+
     /// <summary>Parks the change, unless it is discarded. A crash behind it leaves a state in which the next try does the same again.</summary>
-    /// <returns>Whether it is parked.</returns>
+    /// <returns>Whether it was not parked before and is now.</returns>
     /// <exception cref="ObjectStoreException">It may or may not be parked.</exception>
     public async Task<bool> ParkAsync(Change change, string reason, CancellationToken cancellationToken)
     {
-        // What is parked already keeps its count of tries, which a redrive raises.
-        _discarded = null;
-        var parked = await ListAsync(cancellationToken);
-        if (IsDiscarded(change))
+        var key = ObjectKeys.Quarantine(change);
+        if (await IsDiscardedNowAsync(key, cancellationToken))
         {
             return false;
         }
 
-        var key = ObjectKeys.Quarantine(change);
-        var attempt = parked.FirstOrDefault(p => p.Key == key)?.Attempt ?? 1;
-        await objects.PutAsync(key, new QuarantinedChange(reason, change, attempt).ToJson(), ContentType, cancellationToken);
+        // The listing may be some loads old by now, and an operator may have raised the count of tries since.
+        var earlier = await objects.GetAsync(key, cancellationToken);
+        var content = ParkedObject(change, reason, earlier?.Bytes);
+        if (earlier is null || !content.AsSpan().SequenceEqual(earlier.Bytes))
+        {
+            await objects.PutAsync(key, content, ContentType, cancellationToken);
+        }
+
+        // An operator who discards it writes the record first and then takes the object away: one that was written in
+        // between would be left behind.
+        if (await IsDiscardedNowAsync(key, cancellationToken))
+        {
+            await objects.DeleteAsync(key, cancellationToken);
+            return false;
+        }
+
         logger.LogError(
             "Change {SequenceNumber} of order {OrderId} is refused and in quarantine as {Key}: {Reason}", change.SequenceNumber, change.OrderId, key, reason);
+        return earlier is null;
+    }
+
+    private async Task<bool> IsDiscardedNowAsync(string key, CancellationToken cancellationToken)
+    {
+        var record = ObjectKeys.Discarded(key);
+        if (_discarded?.Contains(record) == true)
+        {
+            return true;
+        }
+
+        if (await objects.GetAsync(record, cancellationToken) is null)
+        {
+            return false;
+        }
+
+        _discarded?.Add(record);
         return true;
     }
+
+    /// <summary>
+    /// What is parked already keeps its count of tries, which a redrive raises; and a record of the stream that was redriven
+    /// stays the record, since the change was made of it and can be made of it again.
+    /// </summary>
+    private static byte[] ParkedObject(Change change, string reason, byte[]? earlier)
+    {
+        var attempt = 1;
+        try
+        {
+            if (earlier is not null)
+            {
+                using var document = JsonDocument.Parse(earlier, new JsonDocumentOptions { MaxDepth = JsonDepthMax });
+                if (Member(document.RootElement, "record") is { ValueKind: JsonValueKind.Object })
+                {
+                    return WithReason(document.RootElement, reason);
+                }
+
+                attempt = AttemptOf(document.RootElement);
+            }
+        }
+        catch (JsonException)
+        {
+            // It was nothing that could be redriven.
+        }
+
+        return new QuarantinedChange(reason, change, attempt).ToJson();
+    }
+
+    private static byte[] WithReason(JsonElement root, string reason)
+    {
+        var json = new ArrayBufferWriter<byte>();
+        using (var writer = new Utf8JsonWriter(json, QuarantinedChange.Format))
+        {
+            writer.WriteStartObject();
+            foreach (var member in root.EnumerateObject())
+            {
+                if (member.NameEquals("reason"))
+                {
+                    writer.WriteString("reason", reason);
+                }
+                else
+                {
+                    member.WriteTo(writer);
+                }
+            }
+
+            writer.WriteEndObject();
+        }
+
+        return json.WrittenSpan.ToArray();
+    }
+
+    private static int AttemptOf(JsonElement root) =>
+        Member(root, "attempt") is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var tries) ? tries : 1;
 
     /// <summary>Takes away what the warehouse has: a change that is loaded is parked no longer.</summary>
     /// <exception cref="ObjectStoreException">The objects may stay; the next load takes them away.</exception>
@@ -126,7 +214,7 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
         {
             await objects.DeleteAsync(parked.Key, cancellationToken);
             _known.Remove(parked.Key);
-            logger.LogInformation("Change {SequenceNumber} of order {OrderId} is loaded and left the quarantine ({Key})", parked.SequenceNumber, parked.OrderId, parked.Key);
+            logger.LogInformation("Change {SequenceNumber} of order {OrderId} is loaded: nothing waits for {Key} any more", parked.SequenceNumber, parked.OrderId, parked.Key);
         }
     }
 
@@ -168,10 +256,9 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
         var stream = Member(Member(root, "record"), "dynamodb");
         var orderId = Text(Member(Member(root, "change"), "order_id")) ?? Text(Member(Member(Member(stream, "keys"), "order_id"), "s"));
         var sequence = Text(Member(Member(root, "change"), "sequence_number")) ?? Text(Member(stream, "sequencenumber"));
-        var attempt = Member(root, "attempt") is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var tries) ? tries : 1;
         var version = Member(Member(root, "change"), "version") is { ValueKind: JsonValueKind.Number } count && count.TryGetInt64(out var known) ? known : (long?)null;
         return orderId is not null && SequenceNumber.TryParse(sequence, out var sequenceNumber)
-            ? new ParkedChange(key, orderId, sequenceNumber, attempt, version)
+            ? new ParkedChange(key, orderId, sequenceNumber, version)
             : null;
     }
 

@@ -106,7 +106,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
         {
             if (discarded.Contains(ObjectKeys.Discarded(key)))
             {
-                results.Add(new(key, RedriveResult.Discarded, $"it was discarded, see {ObjectKeys.Discarded(key)}; discard it again"));
+                results.Add(Discarded(key));
             }
             else if (await ReadAsync(key, cancellationToken) is not { } payload)
             {
@@ -118,8 +118,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
             }
             else if (!payload.TryDecode(out var change, out var reason))
             {
-                await objects.PutAsync(key, payload.Again(reason), Loader.Quarantine.ContentType, cancellationToken);
-                results.Add(new(key, RedriveResult.StillUndecodable, reason));
+                results.Add(await PutAsync(key, payload.Again(reason), cancellationToken) ? new(key, RedriveResult.StillUndecodable, reason) : Discarded(key));
             }
             else
             {
@@ -144,7 +143,10 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
         return [.. results.OrderBy(r => place[r.Key])];
     }
 
-    /// <summary>Takes a change out for good: first the record of it, with payload and reason, then the object.</summary>
+    /// <summary>
+    /// Takes a change out for good: first the record of it, with payload and reason, then the object. What has been redriven
+    /// and is in a load at that very moment is loaded all the same (docs/decisions/0007-later-changes-wait.md).
+    /// </summary>
     /// <exception cref="Loader.ObjectStoreException">The store gives no answer; it can be discarded again.</exception>
     public async Task<DiscardResult> DiscardAsync(string key, string reason, string who, CancellationToken cancellationToken)
     {
@@ -165,16 +167,48 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
     {
         // First the counts, then the file: the loader takes the object away when the change is loaded, and no later write
         // of ours brings it back.
+        var isParked = new bool[changes.Count];
         await ForEachAsync(
-            changes.Count,
-            async (i, ct) => await objects.PutAsync(changes[i].Payload.Key, changes[i].Payload.Again(), Loader.Quarantine.ContentType, ct),
-            cancellationToken);
-        using var file = new MemoryStream();
-        await ChangeFile.WriteAsync([.. changes.Select(c => c.Change)], file, cancellationToken);
-        var key = ObjectKeys.RedriveFile([.. changes.Select(c => (c.Change, c.Payload.Attempt + 1))], time.GetUtcNow());
-        await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
-        return [.. changes.Select(c => new Redriven(c.Payload.Key, RedriveResult.Written, null))];
+            changes.Count, async (i, ct) => isParked[i] = await PutAsync(changes[i].Payload.Key, changes[i].Payload.Again(), ct), cancellationToken);
+        var parked = changes.Where((_, i) => isParked[i]).ToList();
+        if (parked.Count > 0)
+        {
+            using var file = new MemoryStream();
+            await ChangeFile.WriteAsync([.. parked.Select(c => c.Change)], file, cancellationToken);
+            var key = ObjectKeys.RedriveFile([.. parked.Select(c => (c.Change, c.Payload.Attempt + 1))], time.GetUtcNow());
+            await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
+        }
+
+        return [.. changes.Select((c, i) => isParked[i] ? new Redriven(c.Payload.Key, RedriveResult.Written, null) : Discarded(c.Payload.Key))];
     }
+
+    /// <summary>
+    /// Writes an object in quarantine over itself, unless somebody has discarded it. A discard writes its record first and
+    /// then takes the object away, so whoever finds no record behind the PUT knows that a discard would take away
+    /// what was put.
+    /// </summary>
+    /// <returns>Whether it is parked still.</returns>
+    private async Task<bool> PutAsync(string key, ReadOnlyMemory<byte> content, CancellationToken cancellationToken)
+    {
+        if (await IsDiscardedAsync())
+        {
+            return false;
+        }
+
+        await objects.PutAsync(key, content, Loader.Quarantine.ContentType, cancellationToken);
+        if (await IsDiscardedAsync())
+        {
+            await objects.DeleteAsync(key, cancellationToken);
+            return false;
+        }
+
+        return true;
+
+        async Task<bool> IsDiscardedAsync() => await objects.GetAsync(ObjectKeys.Discarded(key), cancellationToken) is not null;
+    }
+
+    private static Redriven Discarded(string key) =>
+        new(key, RedriveResult.Discarded, $"it was discarded, see {ObjectKeys.Discarded(key)}; if it is still listed, discard it again");
 
     private async Task<Payload?> ReadAsync(string key, CancellationToken cancellationToken)
     {

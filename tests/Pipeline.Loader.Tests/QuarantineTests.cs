@@ -646,6 +646,113 @@ public class QuarantineTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task More_refused_changes_in_a_file_than_a_turn_may_park_keep_its_good_orders_out_for_some_tries_only()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        using var harness = new Harness(new PostgresWarehouse(database), configure: o => o.ParkedMax = 10);
+        await harness.Objects.PutAsync([.. Enumerable.Range(1, 25).Select(n => Poison($"o-{n}", n)), Good("good", 26)]);
+
+        foreach (var parked in (int[])[10, 20, 25])
+        {
+            await harness.DrainAsync();
+            Assert.Equal(parked, harness.Objects.Keys(Names.QuarantinePrefix).Count);
+            harness.Time.Advance(TimeSpan.FromMinutes(5));
+        }
+
+        Assert.Equal(["1|1|1|0|0"], await CountsAsync(database));
+        Assert.Equal(["good"], await database.RowsAsync("SELECT order_id FROM orders"));
+    }
+
+    [Fact]
+    public async Task However_many_changes_are_parked_the_quarantine_is_listed_once_for_each_load()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        var faults = new Faults();
+        using var harness = new Harness(new PostgresWarehouse(database), faults: faults);
+        await harness.Objects.PutAsync([.. Enumerable.Range(1, 20).Select(n => Poison($"o-{n}", n))]);
+        await harness.DrainAsync();
+
+        Assert.Equal(20, harness.Objects.Keys(Names.QuarantinePrefix).Count);
+        // And once at the start, for what an earlier process may have left.
+        Assert.Equal(faults.Steps.Count(step => step == "begin") + 1, faults.Steps.Count(step => step == $"list {Names.QuarantinePrefix}"));
+    }
+
+    [Fact]
+    public async Task A_record_that_is_decoded_by_now_and_refused_by_the_warehouse_stays_the_record_that_it_was()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        using var harness = new Harness(new PostgresWarehouse(database));
+        var record = Record("o-1", 2);
+        record.Dynamodb.NewImage["version"] = new() { N = "2" };
+        record.Dynamodb.NewImage["merchant_id"] = new() { S = "poison" };
+        var content = new QuarantinedRecord("attribute 'version' is not a number", record).ToJson();
+        var key = EventRecord.QuarantineKey(record, content);
+        harness.Objects.Put(key, content.ToArray());
+        await harness.Objects.PutAsync([Good("o-1", 1), Good("o-1", 3)]);
+        await harness.DrainAsync();
+
+        await RedriveAllAsync(harness.Objects);
+        await SettleAsync(harness);
+
+        using (var parked = JsonDocument.Parse(harness.Objects.Read(key)))
+        using (var before = JsonDocument.Parse(content))
+        {
+            Assert.Equal(["reason", "record", "attempt"], parked.RootElement.EnumerateObject().Select(member => member.Name));
+            Assert.True(JsonElement.DeepEquals(before.RootElement.GetProperty("record"), parked.RootElement.GetProperty("record")));
+            Assert.Equal((Refused, 2), (parked.RootElement.GetProperty("reason").GetString(), parked.RootElement.GetProperty("attempt").GetInt32()));
+        }
+
+        Assert.Equal(["1|1|2|1|0"], await CountsAsync(database));
+        await MendAsync(database);
+        await RedriveAllAsync(harness.Objects);
+        await SettleAsync(harness);
+        Assert.Equal(["poison"], await database.RowsAsync("SELECT merchant_id FROM order_changes WHERE version = 2"));
+        Assert.Equal(["3|1|3|0|0"], await CountsAsync(database));
+        Assert.Empty(harness.Objects.Keys(Names.QuarantinePrefix));
+    }
+
+    [Theory]
+    [InlineData("a record that cannot be decoded", "redrive")]
+    [InlineData("a change", "redrive")]
+    [InlineData("a change", "load")]
+    public async Task What_is_discarded_between_a_look_and_a_write_does_not_come_back(string what, string write)
+    {
+        var objects = new MemoryObjects();
+        var change = Poison("o-1", 2);
+        var key = ObjectKeys.Quarantine(change);
+        if (what == "a change")
+        {
+            objects.Put(key, new QuarantinedChange("refused", change, 1).ToJson());
+        }
+        else
+        {
+            key = ParkRecord(objects, "o-1", 2);
+        }
+
+        var discards = 0;
+        var interposed = new BeforePut(objects, async put =>
+        {
+            if (put == key && ++discards == 1)
+            {
+                Assert.Equal(DiscardResult.Discarded, await Desk(objects).DiscardAsync(key, "never", "ana", Cancelled));
+            }
+        });
+        if (write == "redrive")
+        {
+            Assert.Equal(RedriveResult.Discarded, Assert.Single(await Desk(interposed).RedriveAsync([key], null, Cancelled)).Result);
+        }
+        else
+        {
+            Assert.False(await new Quarantine(interposed, NullLogger.Instance).ParkAsync(change, "refused once more", Cancelled));
+        }
+
+        Assert.Equal(1, discards);
+        Assert.Empty(objects.Keys(Names.QuarantinePrefix));
+        Assert.Empty(objects.Keys(Names.ChangesPrefix));
+        Assert.Equal([ObjectKeys.Discarded(key)], objects.Keys(Names.DiscardedPrefix));
+    }
+
+    [Fact]
     public async Task The_quarantine_is_listed_once_a_load_and_when_nothing_waits_never_else()
     {
         await using var database = await PoisonedAsync(withKeys: true);
@@ -935,6 +1042,22 @@ public class QuarantineTests(PostgresFixture postgres)
         SELECT (SELECT count(*) FROM order_changes) AS a, (SELECT count(*) FROM orders) AS b, (SELECT count(*) FROM load_ledger) AS c,
                (SELECT count(*) FROM waiting_changes) AS d, (SELECT count(*) FROM load_failures) AS e
         """);
+
+    /// <summary>The bucket, with something happening before a PUT.</summary>
+    private sealed class BeforePut(IObjectStore inner, Func<string, Task> happen) : IObjectStore
+    {
+        public Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken) => inner.ListAsync(prefix, startAfter, cancellationToken);
+
+        public Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken) => inner.GetAsync(key, cancellationToken);
+
+        public async Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
+        {
+            await happen(key);
+            await inner.PutAsync(key, content, contentType, cancellationToken);
+        }
+
+        public Task DeleteAsync(string key, CancellationToken cancellationToken) => inner.DeleteAsync(key, cancellationToken);
+    }
 
     /// <summary>Sleeps before its next load, with whatever it has in hand.</summary>
     private sealed class SleepyWarehouse(IWarehouse inner, TaskCompletionSource asleep, Task awake) : IWarehouse
