@@ -16,8 +16,12 @@ public static class ObjectKeys
     /// retried PUT overwrites the object with the same bytes.
     /// </summary>
     /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
-    public static string ChangeFile(IReadOnlyList<Change> changes) => changes.Count > 0
-        ? ChangeFile(changes[0], changes[^1], changes[0].ChangedAt, changes.Select(c => c.EventId))
+    public static string ChangeFile(IReadOnlyList<Change> changes) => ChangeFile(changes, changes.Count > 0 ? changes[0].ChangedAt : default);
+
+    /// <summary>The same in another hour: for changes that lie before that in which the loader gets to know of them.</summary>
+    /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
+    public static string ChangeFile(IReadOnlyList<Change> changes, DateTimeOffset hour) => changes.Count > 0
+        ? ChangeFile(changes[0], changes[^1], hour, changes.Select(c => c.EventId))
         : throw new ArgumentException("A change file holds at least one change.", nameof(changes));
 
     /// <summary>

@@ -70,9 +70,7 @@ public static class OrderDigest
         return BinaryPrimitives.ReadUInt128BigEndian(Md5(text.ToString()));
     }
 
-    /// <summary>As <see cref="OrderDigestSql.Hash"/> writes it.</summary>
-    public static string HashText(UInt128 hash) => hash.ToString("x32", CultureInfo.InvariantCulture);
-
+    /// <summary>Reads what <see cref="OrderDigestSql.Hash"/> writes.</summary>
     public static UInt128 ParseHash(string text) => UInt128.Parse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 
     /// <summary>The state's fields as text, in the order of <see cref="FieldNames"/>; null where there is none.</summary>

@@ -4,12 +4,14 @@ using Pipeline.Loader;
 namespace Pipeline.Ops;
 
 /// <summary>
-/// Collects changes into change files under the ordinary prefix, where the loader finds them like all others. The same
-/// changes in the same order give the same keys and bytes.
+/// Collects changes into change files under the ordinary prefix, in the hour in which they are written, where the loader
+/// finds them like all others: it looks at the last hours once a minute, and at all there are only a few times a day. The
+/// same changes in the same order and hour give the same keys and bytes.
 /// </summary>
 /// <param name="objects">The bucket.</param>
+/// <param name="time">The clock.</param>
 /// <param name="rowsMax">Changes of a file.</param>
-internal sealed class ChangeWriter(IObjectStore objects, int rowsMax = ChangeWriter.RowsMax)
+internal sealed class ChangeWriter(IObjectStore objects, TimeProvider time, int rowsMax = ChangeWriter.RowsMax)
 {
     /// <summary>Changes of a file: large enough that ten million orders are a thousand files, small enough for one short load.</summary>
     public const int RowsMax = 10_000;
@@ -57,7 +59,7 @@ internal sealed class ChangeWriter(IObjectStore objects, int rowsMax = ChangeWri
 
         using var file = new MemoryStream();
         await ChangeFile.WriteAsync(_changes, file, cancellationToken);
-        var key = ObjectKeys.ChangeFile(_changes);
+        var key = ObjectKeys.ChangeFile(_changes, time.GetUtcNow());
         await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
         _keys.Add(key);
         _rows += _changes.Count;

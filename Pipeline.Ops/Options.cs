@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 
 namespace Pipeline.Ops;
@@ -63,9 +64,10 @@ internal static class Options
         };
         rate.Validators.Add(result =>
         {
-            if (result.GetValueOrDefault<double?>() is { } value && !(value > 0 && double.IsFinite(value)))
+            if (Given(result) is { } text
+                && !(double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var value) && value > 0 && double.IsFinite(value)))
             {
-                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--rate takes a number above zero, not {value}."));
+                result.AddError($"--rate takes a number above zero, not {text}.");
             }
         });
         return rate;
@@ -119,9 +121,16 @@ internal static class Options
 
     public static void MustBeIn<T>(this Option<T> option, int minimum, int maximum) => option.Validators.Add(result =>
     {
-        if (result.GetValueOrDefault<T>() is int value && (value < minimum || value > maximum))
+        if (Given(result) is { } text
+            && !(int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var value) && value >= minimum && value <= maximum))
         {
-            result.AddError(string.Create(CultureInfo.InvariantCulture, $"{option.Name} takes a number from {minimum} to {maximum}, not {value}."));
+            result.AddError(string.Create(CultureInfo.InvariantCulture, $"{option.Name} takes a number from {minimum} to {maximum}, not {text}."));
         }
     });
+
+    /// <summary>
+    /// What was given, as text; null when nothing was, and the default holds. Validators run before values are parsed, and
+    /// asked for a value that cannot be the library throws instead of telling it as an error.
+    /// </summary>
+    private static string? Given(OptionResult result) => result.Tokens is [var token, ..] ? token.Value : null;
 }

@@ -61,9 +61,10 @@ internal sealed record UndecodableItem(string OrderId, string Reason);
 
 /// <summary>
 /// Table → change files, while changes flow: each item becomes a snapshot, which by its rank never overwrites a change
-/// (docs/decisions/0008-reading-the-table-itself.md), in files that the loader finds like all others. They lie under keys that begin with the
-/// sequence number zero, which no file of the stream has. What is stored is noted after it is stored: an interrupted run
-/// reads the items behind the last note again, and gives the same files where they did not change.
+/// (docs/decisions/0008-reading-the-table-itself.md), in files that the loader finds like all others. They lie in the hour in which they are
+/// written, however long the backfill takes, under keys that begin with the sequence number zero, which no file of the stream has. What is
+/// stored is noted after it is stored: an interrupted run reads the items behind the last note again, and gives the same
+/// changes where they did not change, in the same hour also under the same keys.
 /// </summary>
 /// <param name="objects">The pipeline's bucket.</param>
 /// <param name="source">What is read.</param>
@@ -99,14 +100,13 @@ internal sealed class BackfillRun(
             StartedAt = ChangeDecoder.ToMicroseconds(time.GetUtcNow()),
             Parts = [.. Enumerable.Range(0, description.Parts ?? parallelism).Select(_ => new BackfillPart())],
         };
-        await SaveAsync(cancellationToken);
+        await SaveAsync(() => { }, cancellationToken);
         await Parallel.ForAsync(
             0,
             state.Parts.Count,
             new ParallelOptions { MaxDegreeOfParallelism = parallelism, CancellationToken = cancellationToken },
             async (part, ct) => await ReadPartAsync(state, part, ct));
-        state.FinishedAt = ChangeDecoder.ToMicroseconds(time.GetUtcNow());
-        await SaveAsync(cancellationToken);
+        await SaveAsync(() => state.FinishedAt = ChangeDecoder.ToMicroseconds(time.GetUtcNow()), cancellationToken);
         return new BackfillReport(
             state.Parts.Sum(part => part.Snapshots),
             state.Parts.Sum(part => part.Files),
@@ -126,13 +126,7 @@ internal sealed class BackfillRun(
             return;
         }
 
-        if (part.After is null)
-        {
-            // Without a place to go on from, what was counted is read again.
-            (part.Snapshots, part.Undecodable, part.Files) = (0, 0, 0);
-        }
-
-        var writer = new ChangeWriter(objects, rowsPerFile);
+        var writer = new ChangeWriter(objects, time, rowsPerFile);
         long undecodable = 0;
         await foreach (var page in source.ReadAsync(number, state.Parts.Count, part.After, state.StartedAt, cancellationToken))
         {
@@ -151,19 +145,24 @@ internal sealed class BackfillRun(
             }
         }
 
-        part.IsDone = true;
         await NoteAsync(after: null);
 
+        // Only when the file is stored: whichever part notes next writes down all of them.
         async Task NoteAsync(string? after)
         {
             await writer.FlushAsync(cancellationToken);
-            part.After = after;
             var (keys, rows) = writer.TakeWritten();
-            part.Snapshots += rows;
-            part.Files += keys.Count;
-            part.Undecodable += undecodable;
+            await SaveAsync(
+                () =>
+                {
+                    part.After = after;
+                    part.IsDone = after is null;
+                    part.Snapshots += rows;
+                    part.Files += keys.Count;
+                    part.Undecodable += undecodable;
+                },
+                cancellationToken);
             undecodable = 0;
-            await SaveAsync(cancellationToken);
         }
     }
 
@@ -197,11 +196,14 @@ internal sealed class BackfillRun(
         }
     }
 
-    private async Task SaveAsync(CancellationToken cancellationToken)
+    /// <param name="note">Changes the state; no part's note is half in what another one saves.</param>
+    /// <param name="cancellationToken">Ends it before the note or within the PUT.</param>
+    private async Task SaveAsync(Action note, CancellationToken cancellationToken)
     {
         await _saving.WaitAsync(cancellationToken);
         try
         {
+            note();
             await objects.PutAsync(
                 stateKey, JsonSerializer.SerializeToUtf8Bytes(_state!, BackfillJsonContext.Default.BackfillState), "application/json", cancellationToken);
         }

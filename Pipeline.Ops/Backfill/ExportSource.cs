@@ -17,8 +17,8 @@ internal delegate Task<Stream> OpenExportFile(string file, CancellationToken can
 
 /// <summary>
 /// A full export of the table to S3, in the format DYNAMODB_JSON (developer guide, "DynamoDB table export output format"):
-/// for tables that are too large to scan. Every data file is checked against the manifest's MD5 and count before a line of it is
-/// used.
+/// for tables that are too large to scan. Every data file is checked against the manifest's MD5 before a line of it is used, and
+/// against its count before the file is noted as done.
 /// </summary>
 /// <param name="open">Where it lies.</param>
 /// <param name="temporaryFolder">Where one data file for each parallel reader is kept while it is read.</param>
@@ -123,9 +123,7 @@ internal sealed class ExportSource(OpenExportFile open, string temporaryFolder) 
     /// <summary>Copies the data file to this machine, and gives it only when its MD5 is that of the manifest.</summary>
     private async Task<FileStream> CopyCheckedAsync(ExportFile file, CancellationToken cancellationToken)
     {
-        Directory.CreateDirectory(temporaryFolder);
-        var copy = new FileStream(
-            Path.Combine(temporaryFolder, $"export-{Guid.NewGuid():N}"), FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 64 << 10, FileOptions.DeleteOnClose);
+        var copy = TemporaryFile.Create(temporaryFolder, "export", 64 << 10);
         try
         {
             await using (var source = await open(file.DataFileS3Key, cancellationToken))

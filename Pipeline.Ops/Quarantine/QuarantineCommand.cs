@@ -5,6 +5,7 @@ using System.Text.Json;
 using Npgsql;
 using Pipeline.Core;
 using Pipeline.Loader;
+using Pipeline.Ops.Reconcile;
 using Spectre.Console;
 
 namespace Pipeline.Ops.Quarantine;
@@ -49,9 +50,9 @@ internal static class QuarantineCommand
             {
                 parked = warehouse is null ? parked : await CountWaitingAsync(parked, warehouse, cancellationToken);
             }
-            catch (NpgsqlException e)
+            catch (Exception e) when (e is NpgsqlException or OperatorException)
             {
-                problem = e.Message;
+                problem = e.Message.TrimEnd('.');
             }
 
             Print(parked, Terminal.Create(asJson));
@@ -219,30 +220,17 @@ internal static class QuarantineCommand
     }
 
     /// <summary>How many changes of its order wait behind each.</summary>
-    private static async Task<IReadOnlyList<ParkedObject>> CountWaitingAsync(
+    internal static async Task<IReadOnlyList<ParkedObject>> CountWaitingAsync(
         IReadOnlyList<ParkedObject> parked, string connectionString, CancellationToken cancellationToken)
     {
-        await using var connection = new NpgsqlConnection(connectionString);
-        await connection.OpenAsync(cancellationToken);
-        await using var query = new NpgsqlCommand(
-            """
-            SELECT p.place, count(w.order_id)
-            FROM unnest(@orders, @sequences) WITH ORDINALITY AS p (order_id, sequence_number, place)
-            LEFT JOIN waiting_changes w ON w.order_id = p.order_id AND w.sequence_number > p.sequence_number
-            GROUP BY p.place
-            """,
-            connection);
-        query.Parameters.AddWithValue("orders", parked.Select(p => p.OrderId ?? "").ToArray());
-        query.Parameters.AddWithValue("sequences", parked.Select(p => p.SequenceNumber ?? "").ToArray());
-        var counted = parked.ToArray();
-        await using var rows = await query.ExecuteReaderAsync(cancellationToken);
-        while (await rows.ReadAsync(cancellationToken))
+        await using var warehouse = new WarehouseReader(connectionString);
+        var waiting = await warehouse.WaitingAsync([.. parked.Select(one => one.OrderId).OfType<string>().Distinct(StringComparer.Ordinal)], cancellationToken);
+        return [.. parked.Select(one => one with
         {
-            var place = (int)rows.GetInt64(0) - 1;
-            counted[place] = counted[place] with { Waiting = counted[place].OrderId is null || counted[place].SequenceNumber is null ? 0 : rows.GetInt64(1) };
-        }
-
-        return counted;
+            Waiting = one is { OrderId: { } orderId, SequenceNumber: { } sequence }
+                ? waiting[orderId].LongCount(later => string.CompareOrdinal(later.ToString(), sequence) > 0)
+                : 0,
+        })];
     }
 
     /// <summary>Three lines each: a table would break the keys, which are there to be copied.</summary>

@@ -20,10 +20,7 @@ internal sealed class Candidates : IDisposable
 
     public Candidates(string parent)
     {
-        Directory.CreateDirectory(parent);
-        _file = new FileStream(
-            Path.Combine(parent, $"reconcile-{Guid.NewGuid():N}.candidates"),
-            FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 64 << 10, FileOptions.DeleteOnClose);
+        _file = TemporaryFile.Create(parent, "reconcile", 64 << 10);
         _writer = new BinaryWriter(_file, Encoding.UTF8, leaveOpen: true);
     }
 

@@ -97,8 +97,10 @@ internal sealed record Difference
 
 /// <param name="Orders">For which changes were written.</param>
 /// <param name="NotRepairable">Orders that no change can mend, or that wait behind a parked one.</param>
+/// <param name="StillChanging">Orders that changed in the table meanwhile: their changes are on their way.</param>
 /// <param name="Files">The change files, at most as many as --list says.</param>
-internal sealed record RepairReport(long Orders, long NotRepairable, IReadOnlyList<string> Files);
+/// <param name="NotLoaded">How many of the change files were not in the ledger when the deadline passed.</param>
+internal sealed record RepairReport(long Orders, long NotRepairable, long StillChanging, IReadOnlyList<string> Files, int NotLoaded);
 
 /// <param name="Seconds">All of it, waiting included.</param>
 /// <param name="TableBytes">Bytes of DynamoDB's answers.</param>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text;
 using Pipeline.Loader;
 using Spectre.Console;
 
@@ -25,7 +26,11 @@ internal static class ReconcileCommand
             HelpName = "N",
             DefaultValueFactory = _ => 1_000,
         };
-        var certificate = new Option<FileInfo?>("--certificate") { Description = "Write the certificate, as JSON, into this file.", HelpName = "FILE" };
+        var certificate = new Option<FileInfo?>("--certificate")
+        {
+            Description = "Write the certificate, as JSON, into this file; it is empty until there is one.",
+            HelpName = "FILE",
+        };
         var repair = new Option<bool>("--repair")
         {
             Description = "Write the present image of each differing order as a change file, wait for the loader, and look again. The warehouse itself is never edited.",
@@ -52,6 +57,9 @@ internal static class ReconcileCommand
             using var received = new ReceivedBytes();
             using var dynamo = endpoints.DynamoDbOf(parsed, Terminal.RequestTimeout, Terminal.RequestRetries, received);
             using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
+
+            // What cannot be written is told now, and not after hours of reading.
+            await using var certificateFile = parsed.GetValue(certificate) is { } file ? new FileStream(file.FullName, FileMode.Create, FileAccess.Write) : null;
             await using var warehouse = new WarehouseReader(endpoints.WarehouseOf(parsed) ?? throw Terminal.NoWarehouse());
             var budget = new ReadBudget(parsed.GetValue(rate) ?? (parsed.GetValue(endpoints.Aws) ? Options.RateOnAws : null), TimeProvider.System);
             var reconciliation = new Reconciliation(
@@ -70,9 +78,9 @@ internal static class ReconcileCommand
                 () => reconciliation.Progress.Scanned,
                 () => reconciliation.Progress.ItemsAbout,
                 () => string.Create(CultureInfo.InvariantCulture, $"{reconciliation.Progress.Phase}, {reconciliation.Progress.Scanned:N0} items"));
-            if (parsed.GetValue(certificate) is { } file)
+            if (certificateFile is not null)
             {
-                await File.WriteAllTextAsync(file.FullName, result.ToJson() + "\n", cancellationToken);
+                await certificateFile.WriteAsync(Encoding.UTF8.GetBytes(result.ToJson() + "\n"), cancellationToken);
             }
 
             Print(result, console);
@@ -109,7 +117,15 @@ internal static class ReconcileCommand
             + $"{Number(certificate.Settled)} of them became equal.");
         if (certificate.Repair is { } repair)
         {
-            console.WriteLine($"Repair: {Number(repair.Orders)} orders written as changes, {Number(repair.NotRepairable)} that no change can mend or that wait behind a parked one.");
+            console.WriteLine(
+                $"Repair: {Number(repair.Orders)} orders written as changes, {Number(repair.NotRepairable)} that no change can mend or that wait behind a parked one, "
+                + $"{Number(repair.StillChanging)} left alone because they were changing.");
+            if (repair.NotLoaded > 0)
+            {
+                console.WriteLine(
+                    $"{Number(repair.NotLoaded)} of the repair's files were not loaded when the deadline passed, so what they make of the warehouse is not known. Is the "
+                    + "loader running (status)? Run reconcile again when it has loaded them, or give a longer --deadline.");
+            }
         }
 
         PrintDifferences("differ", certificate.Differences);

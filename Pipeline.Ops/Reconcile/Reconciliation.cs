@@ -41,6 +41,9 @@ internal sealed class Reconciliation(
     /// <summary>Orders with several rows; more are no accident of single orders.</summary>
     private const int DoubledMax = 100_000;
 
+    /// <summary>Some more than there are segments that compute at the same time.</summary>
+    private const int LocksOfBuckets = 64;
+
     /// <summary>Between two looks: a change that is on its way needs about a second.</summary>
     private static readonly TimeSpan LookPause = TimeSpan.FromSeconds(1);
 
@@ -85,22 +88,25 @@ internal sealed class Reconciliation(
 
         // 4. The orders that differ, again and again.
         var lookedAtAgain = candidates.Count;
-        var look = await LookAgainAsync(candidates, cancellationToken);
+        var look = await LookAgainAsync(candidates, [], cancellationToken);
         RepairReport? repair = null;
         if (options.Repair && look.Remaining.Count > 0)
         {
             Progress.Phase = "writing repairs";
-            repair = await RepairAsync(look.Remaining, cancellationToken);
-            var before = look;
-            look = await LookAgainAsync(before.Remaining, cancellationToken);
-            before.Dispose();
+            using var before = look;
+            (repair, var files) = await RepairAsync(before.Remaining, cancellationToken);
+            look = await LookAgainAsync(before.Remaining, files, cancellationToken);
+            repair = repair with { NotLoaded = look.NotLoaded };
         }
 
         using (look)
         {
             return new Certificate
             {
-                Result = look.Different.Total > 0 ? Verdict.Different : look.Changing.Total > 0 ? Verdict.CouldNotTell : Verdict.Equal,
+                Result = look.NotLoaded > 0 ? Verdict.CouldNotTell
+                    : look.Different.Total > 0 ? Verdict.Different
+                    : look.Changing.Total > 0 ? Verdict.CouldNotTell
+                    : Verdict.Equal,
                 Tool = new ToolInfo("Pipeline.Ops reconcile", ToolVersion, OrderDigest.Rule),
                 StartedAt = startedAt,
                 FinishedAt = time.GetUtcNow(),
@@ -123,37 +129,33 @@ internal sealed class Reconciliation(
 
     private async Task<DigestSum[]> ScanAsync(Spool spool, DateTimeOffset readAt, CancellationToken cancellationToken)
     {
-        var bySegment = new DigestSum[options.Segments][];
+        // One for all segments, whatever their number: each is 3 MB. Who adds to a bucket locks it with its neighbours.
+        var digests = new DigestSum[OrderDigest.Buckets];
+        var locks = Enumerable.Range(0, LocksOfBuckets).Select(_ => new Lock()).ToArray();
         await Parallel.ForAsync(
             0,
             options.Segments,
             new ParallelOptions { MaxDegreeOfParallelism = options.Segments, CancellationToken = cancellationToken },
             async (segment, ct) =>
             {
-                var digests = bySegment[segment] = new DigestSum[OrderDigest.Buckets];
                 await foreach (var page in table.ScanAsync(segment, options.Segments, startAfter: null, ct))
                 {
                     foreach (var item in page.Items)
                     {
                         var (orderId, order) = Decoded(item, readAt);
                         var bucket = OrderDigest.BucketOf(orderId);
-                        digests[bucket] += order.Digest;
+                        lock (locks[bucket % LocksOfBuckets])
+                        {
+                            digests[bucket] += order.Digest;
+                        }
+
                         spool.Write(new ScannedOrder(orderId, bucket, order.State?.Version ?? 0, order.State?.Hash));
                     }
 
                     Progress.AddScanned(page.Items.Count);
                 }
             });
-        var sum = new DigestSum[OrderDigest.Buckets];
-        foreach (var digests in bySegment)
-        {
-            for (var bucket = 0; bucket < sum.Length; bucket++)
-            {
-                sum[bucket] += digests[bucket];
-            }
-        }
-
-        return sum;
+        return digests;
     }
 
     /// <summary>Both sides of the differing buckets, bucket after bucket. An order that is the same on both sides is done.</summary>
@@ -228,7 +230,11 @@ internal sealed class Reconciliation(
     }
 
     /// <summary>The outcome of the last look. Owns the file with what remains.</summary>
-    private sealed record Look(Candidates Remaining, Differences Different, Differences Changing) : IDisposable
+    /// <param name="Remaining">The orders that differ.</param>
+    /// <param name="Different">Those that do for good, as far as can be told.</param>
+    /// <param name="Changing">Those that were changing.</param>
+    /// <param name="NotLoaded">Of the files of a repair, so many were not in the ledger.</param>
+    private sealed record Look(Candidates Remaining, Differences Different, Differences Changing, int NotLoaded) : IDisposable
     {
         public void Dispose() => Remaining.Dispose();
     }
@@ -238,15 +244,22 @@ internal sealed class Reconciliation(
     /// did not stay the same in the table for the last half of that time may have been on its way all the time: nothing
     /// is known about it.
     /// </summary>
-    private async Task<Look> LookAgainAsync(Candidates given, CancellationToken cancellationToken)
+    /// <param name="given">The orders.</param>
+    /// <param name="files">Of a repair: as long as one of them is not loaded, what agrees may differ a moment later.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    private async Task<Look> LookAgainAsync(Candidates given, IReadOnlyCollection<string> files, CancellationToken cancellationToken)
     {
         var deadline = time.GetUtcNow() + options.Deadline;
         var current = given;
+        var awaited = files.ToHashSet(StringComparer.Ordinal);
         while (true)
         {
             Progress.Phase = $"looking again at {current.Count} orders";
             var isLast = time.GetUtcNow() >= deadline;
             var mayArrive = false;
+
+            // Before the orders: what is in the ledger then is in what they show.
+            awaited.ExceptWith(await warehouse.LoadedAsync(awaited, cancellationToken));
             Tally different = new(options.ListMax), changing = new(options.ListMax);
             var remaining = new Candidates(options.TemporaryFolder);
             try
@@ -270,8 +283,7 @@ internal sealed class Reconciliation(
                         var since = candidate.Table == order.State ? candidate.TableSince : now;
                         remaining.Add(new Candidate(candidate.OrderId, order.State, since, order.Digest, row.Digest));
                         mayArrive |= Comparison.MayBeOnItsWay(kind);
-                        var isChanging = Comparison.MayBeOnItsWay(kind) && now - since < options.Deadline / 2;
-                        (isChanging ? changing : different).Add(Describe(candidate.OrderId, kind, order, item, ofOrder));
+                        (IsChanging(kind, since, now) ? changing : different).Add(Describe(candidate.OrderId, kind, order, item, ofOrder));
                     }
                 }
             }
@@ -288,9 +300,9 @@ internal sealed class Reconciliation(
                 }
             }
 
-            if (isLast || !mayArrive)
+            if (isLast || (!mayArrive && awaited.Count == 0))
             {
-                return new Look(remaining, different.Sum(), changing.Sum());
+                return new Look(remaining, different.Sum(), changing.Sum(), awaited.Count);
             }
 
             current = remaining;
@@ -299,8 +311,18 @@ internal sealed class Reconciliation(
         }
     }
 
+    private bool IsChanging(DifferenceKind kind, DateTimeOffset since, DateTimeOffset now) =>
+        Comparison.MayBeOnItsWay(kind) && now - since < options.Deadline / 2;
+
     /// <summary>First the table, then the warehouse: what the table has now the warehouse may have by then.</summary>
     private async Task<(Dictionary<string, (TableOrder Order, Change? Item)> Items, ILookup<string, WarehouseRow> Rows)> ReadBothAsync(
+        IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
+    {
+        var items = await ReadTableAsync(orderIds, cancellationToken);
+        return (items, await warehouse.OrdersAsync(orderIds, cancellationToken));
+    }
+
+    private async Task<Dictionary<string, (TableOrder Order, Change? Item)>> ReadTableAsync(
         IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
     {
         var readAt = time.GetUtcNow();
@@ -311,7 +333,7 @@ internal sealed class Reconciliation(
             items.Add(decoded.OrderId, (OrderOf(decoded), decoded.Change));
         }
 
-        return (items, await warehouse.OrdersAsync(orderIds, cancellationToken));
+        return items;
     }
 
     private static (string OrderId, TableOrder Order) Decoded(Dictionary<string, AttributeValue> item, DateTimeOffset readAt)
@@ -341,32 +363,42 @@ internal sealed class Reconciliation(
     }
 
     /// <summary>Writes what makes the warehouse right as change files, which the loader finds by itself.</summary>
-    private async Task<RepairReport> RepairAsync(Candidates differing, CancellationToken cancellationToken)
+    private async Task<(RepairReport Report, IReadOnlyCollection<string> Files)> RepairAsync(Candidates differing, CancellationToken cancellationToken)
     {
         var parked = await ParkedAsync(cancellationToken);
-        var writer = new ChangeWriter(objects);
+        var writer = new ChangeWriter(objects, time);
         var at = ChangeDecoder.ToMicroseconds(time.GetUtcNow());
-        long repaired = 0, notRepairable = 0;
+        long repaired = 0, notRepairable = 0, stillChanging = 0;
         foreach (var group in differing.InGroupsOf(OrderTable.KeysMax))
         {
+            // First the warehouse, then the table: whatever happens to an order after it was read here has a greater
+            // sequence number than all that the warehouse knew before, so it ranks above the repair and not below it.
             var orderIds = group.Select(candidate => candidate.OrderId).ToList();
-            var (items, rows) = await ReadBothAsync(orderIds, cancellationToken);
-            var shown = await warehouse.ShownAsync(orderIds, at, cancellationToken);
-            var last = await warehouse.LastSequencesAsync(orderIds, cancellationToken);
-            foreach (var orderId in orderIds)
+            var moment = await warehouse.MomentAsync(orderIds, at, cancellationToken);
+            var items = await ReadTableAsync(orderIds, cancellationToken);
+            var now = time.GetUtcNow();
+            foreach (var candidate in group)
             {
-                var (order, item) = items.GetValueOrDefault(orderId);
-                var ofOrder = rows[orderId].ToList();
+                var (order, item) = items.GetValueOrDefault(candidate.OrderId);
+                var ofOrder = moment.Rows[candidate.OrderId].ToList();
                 var row = new WarehouseOrder([.. ofOrder.Where(r => !r.IsDeleted).Select(r => r.State)], ofOrder.Count);
                 if (Comparison.Of(order, row) is not { } kind)
                 {
                     continue;
                 }
 
+                // Its change is on its way, and makes it right without a repair.
+                if (candidate.Table != order.State || IsChanging(kind, candidate.TableSince, now))
+                {
+                    stillChanging++;
+                    continue;
+                }
+
                 // A change that is parked is the operator's to redrive or to discard; a repair would only wait behind it.
-                var changes = parked.Contains(orderId)
+                var changes = parked.Contains(candidate.OrderId)
                     ? []
-                    : Repair.Plan(kind, item, shown.GetValueOrDefault(orderId), last.TryGetValue(orderId, out var known) ? known : null);
+                    : Repair.Plan(
+                        kind, item, moment.Shown.GetValueOrDefault(candidate.OrderId), moment.Last.TryGetValue(candidate.OrderId, out var known) ? known : null);
                 repaired += changes.Count > 0 ? 1 : 0;
                 notRepairable += changes.Count > 0 ? 0 : 1;
                 await writer.AddAsync(changes, cancellationToken);
@@ -374,7 +406,8 @@ internal sealed class Reconciliation(
         }
 
         await writer.FlushAsync(cancellationToken);
-        return new RepairReport(repaired, notRepairable, [.. writer.TakeWritten().Keys.Take(options.ListMax)]);
+        var files = writer.TakeWritten().Keys;
+        return (new RepairReport(repaired, notRepairable, stillChanging, [.. files.Take(options.ListMax)], files.Count), files);
     }
 
     private async Task<Differences> WithParkedAsync(Differences differences, CancellationToken cancellationToken)

@@ -9,13 +9,14 @@ namespace Pipeline.Ops.Reconcile;
 internal static class Repair
 {
     /// <summary>
-    /// Ranks directly after whatever the warehouse knows of the order, and before whatever the stream brings next, so
-    /// a change that is only late still takes its place afterwards.
+    /// Ranks directly after whatever the warehouse knew of the order, and before whatever the stream brings next, so
+    /// a change that is only late still takes its place afterwards. That holds when the item was read after the
+    /// warehouse: what it is newer than may be missing in <paramref name="lastKnown"/>, and what is newer than it is.
     /// </summary>
-    /// <param name="kind">How the order differs.</param>
+    /// <param name="kind">How the item and the row differ.</param>
     /// <param name="item">What the table has; null when it is not there.</param>
-    /// <param name="row">What the warehouse shows; null when it shows nothing.</param>
-    /// <param name="lastKnown">The greatest sequence number that the warehouse has of the order; null without any.</param>
+    /// <param name="row">What the warehouse showed before; null when it showed nothing.</param>
+    /// <param name="lastKnown">The greatest sequence number that the warehouse had of the order at that moment; null without any.</param>
     /// <returns>Empty when no change can mend it: an item that cannot be decoded, and an order with several rows.</returns>
     public static IReadOnlyList<Change> Plan(DifferenceKind kind, Change? item, Change? row, SequenceNumber? lastKnown)
     {

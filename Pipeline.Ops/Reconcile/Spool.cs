@@ -12,8 +12,8 @@ namespace Pipeline.Ops.Reconcile;
 internal readonly record struct ScannedOrder(string OrderId, int Bucket, long Version, UInt128? Hash);
 
 /// <summary>
-/// What the scan saw, on disk, so that the memory needed does not grow with the table: some 60 bytes an order in a folder of
-/// its own that goes with this object. Buckets that differ are read back from it.
+/// What the scan saw, on disk, so that the memory needed does not grow with the table: some 60 bytes an order in files
+/// that go with this object, or the process. Buckets that differ are read back from it.
 /// </summary>
 internal sealed class Spool : IDisposable
 {
@@ -25,20 +25,10 @@ internal sealed class Spool : IDisposable
     /// <summary>Length of the id, bucket, version, whether there is a hash, the hash.</summary>
     private const int HeadBytes = 2 + 2 + 8 + 1 + 16;
 
-    private readonly string _folder;
-    private readonly FileStream[] _files = new FileStream[Files];
+    private readonly FileStream[] _files;
 
-    /// <param name="parent">Where the folder is made.</param>
-    public Spool(string parent)
-    {
-        Directory.CreateDirectory(parent);
-        _folder = Path.Combine(parent, $"reconcile-{Guid.NewGuid():N}");
-        Directory.CreateDirectory(_folder);
-        for (var file = 0; file < Files; file++)
-        {
-            _files[file] = new FileStream(Path.Combine(_folder, $"{file:x2}"), FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, BufferBytes);
-        }
-    }
+    /// <param name="folder">Where the files are made.</param>
+    public Spool(string folder) => _files = [.. Enumerable.Range(0, Files).Select(_ => TemporaryFile.Create(folder, "reconcile", BufferBytes))];
 
     /// <summary>Takes an order; several segments write at once.</summary>
     public void Write(ScannedOrder order)
@@ -121,7 +111,5 @@ internal sealed class Spool : IDisposable
         {
             file.Dispose();
         }
-
-        Directory.Delete(_folder, recursive: true);
     }
 }

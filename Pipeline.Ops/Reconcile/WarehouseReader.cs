@@ -1,3 +1,4 @@
+using System.Data;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using Npgsql;
@@ -12,6 +13,13 @@ namespace Pipeline.Ops.Reconcile;
 /// <param name="Fields">As <see cref="OrderDigest.Fields"/>.</param>
 internal sealed record WarehouseRow(bool IsDeleted, OrderState State, IReadOnlyList<string?> Fields);
 
+/// <summary>All that a repair of some orders has to know of the warehouse, as it was at one moment.</summary>
+/// <param name="Rows">All rows, tombstones too.</param>
+/// <param name="Shown">What is shown, as a change that could have left it behind; without tombstones.</param>
+/// <param name="Last">The greatest sequence number that is known of each order, in whatever table.</param>
+internal sealed record WarehouseMoment(
+    ILookup<string, WarehouseRow> Rows, IReadOnlyDictionary<string, Change> Shown, IReadOnlyDictionary<string, SequenceNumber> Last);
+
 /// <summary>
 /// What the warehouse has of the orders, hashed over there so that rows need not travel. Reads only. The statements are such as both
 /// PostgreSQL and Redshift have; lists come as parameters one by one, since Redshift has no arrays.
@@ -22,6 +30,9 @@ internal sealed class WarehouseReader : IAsyncDisposable
 
     /// <summary>One pass over all orders; ten million are a minute or two.</summary>
     private const int TimeoutSeconds = 3_600;
+
+    /// <summary>Of one statement; the protocol takes 65,535, and Redshift 32,767.</summary>
+    private const int ParametersMax = 1_000;
 
     private readonly NpgsqlDataSource _database;
     private readonly OrderDigestSql _sql;
@@ -54,9 +65,9 @@ internal sealed class WarehouseReader : IAsyncDisposable
         Options = "-c default_transaction_read_only=on -c jit=off -c work_mem=64MB",
     });
 
-    private NpgsqlCommand Command(string sql, IEnumerable<string>? parameters = null)
+    private NpgsqlCommand Command(string sql, IEnumerable<string>? parameters = null, NpgsqlConnection? connection = null)
     {
-        var command = _database.CreateCommand(sql);
+        var command = connection is null ? _database.CreateCommand(sql) : new NpgsqlCommand(sql, connection);
         command.CommandTimeout = TimeoutSeconds;
         foreach (var value in parameters ?? [])
         {
@@ -136,12 +147,66 @@ internal sealed class WarehouseReader : IAsyncDisposable
     }
 
     /// <summary>All rows of these orders, tombstones too.</summary>
-    public async Task<ILookup<string, WarehouseRow>> OrdersAsync(IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
+    public Task<ILookup<string, WarehouseRow>> OrdersAsync(IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken) =>
+        OrdersAsync(orderIds, null, cancellationToken);
+
+    /// <summary>Rows, what they show and the sequence numbers of these orders, all of the same moment: a load is in all of them or in none.</summary>
+    /// <param name="orderIds">Whose.</param>
+    /// <param name="at">Becomes the time of the changes.</param>
+    /// <param name="cancellationToken">Ends the reading.</param>
+    public async Task<WarehouseMoment> MomentAsync(IReadOnlyCollection<string> orderIds, DateTimeOffset at, CancellationToken cancellationToken)
+    {
+        // One snapshot for all statements; in Redshift every transaction has that.
+        await using var connection = await _database.OpenConnectionAsync(cancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.RepeatableRead, cancellationToken);
+        return new WarehouseMoment(
+            await OrdersAsync(orderIds, connection, cancellationToken),
+            await ShownAsync(orderIds, at, connection, cancellationToken),
+            await LastSequencesAsync(orderIds, connection, cancellationToken));
+    }
+
+    /// <summary>Which of these change files are loaded.</summary>
+    public async Task<IReadOnlySet<string>> LoadedAsync(IReadOnlyCollection<string> keys, CancellationToken cancellationToken)
+    {
+        var loaded = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var chunk in keys.Chunk(ParametersMax))
+        {
+            await using var query = Command($"SELECT object_key FROM load_ledger WHERE object_key IN ({Placeholders(chunk.Length)})", chunk);
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                loaded.Add(rows.GetString(0));
+            }
+        }
+
+        return loaded;
+    }
+
+    /// <summary>The sequence numbers of the changes of these orders that wait behind a parked one.</summary>
+    public async Task<ILookup<string, SequenceNumber>> WaitingAsync(IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
+    {
+        var waiting = new List<(string OrderId, SequenceNumber SequenceNumber)>();
+        foreach (var chunk in orderIds.Chunk(ParametersMax))
+        {
+            await using var query = Command($"SELECT order_id, sequence_number FROM waiting_changes WHERE order_id IN ({Placeholders(chunk.Length)})", chunk);
+            await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+            while (await rows.ReadAsync(cancellationToken))
+            {
+                waiting.Add((rows.GetString(0), SequenceNumber.Parse(rows.GetString(1))));
+            }
+        }
+
+        return waiting.ToLookup(change => change.OrderId, change => change.SequenceNumber, StringComparer.Ordinal);
+    }
+
+    private async Task<ILookup<string, WarehouseRow>> OrdersAsync(
+        IReadOnlyCollection<string> orderIds, NpgsqlConnection? connection, CancellationToken cancellationToken)
     {
         var found = new List<(string OrderId, WarehouseRow Row)>();
         await using var query = Command(
             $"SELECT order_id, is_deleted, version, {_sql.Hash}, {string.Join(", ", _sql.Fields)} FROM orders WHERE order_id IN ({Placeholders(orderIds.Count)})",
-            orderIds);
+            orderIds,
+            connection);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
@@ -153,12 +218,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
         return found.ToLookup(row => row.OrderId, row => row.Row, StringComparer.Ordinal);
     }
 
-    /// <summary>What the warehouse shows of these orders, as a change that could have left it behind; tombstones are left out.</summary>
-    /// <param name="orderIds">Whose rows.</param>
-    /// <param name="at">Becomes the time of the changes.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
-    public async Task<IReadOnlyDictionary<string, Change>> ShownAsync(
-        IReadOnlyCollection<string> orderIds, DateTimeOffset at, CancellationToken cancellationToken)
+    private async Task<IReadOnlyDictionary<string, Change>> ShownAsync(
+        IReadOnlyCollection<string> orderIds, DateTimeOffset at, NpgsqlConnection connection, CancellationToken cancellationToken)
     {
         var shown = new Dictionary<string, Change>(StringComparer.Ordinal);
         await using var query = Command(
@@ -169,7 +230,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
             FROM orders
             WHERE NOT is_deleted AND order_id IN ({Placeholders(orderIds.Count)})
             """,
-            orderIds);
+            orderIds,
+            connection);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {
@@ -202,9 +264,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
             : DateTimeOffset.ParseExact(rows.GetString(column), TimeFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
     }
 
-    /// <summary>The greatest sequence number that the warehouse knows of each of these orders, in whatever table.</summary>
-    public async Task<IReadOnlyDictionary<string, SequenceNumber>> LastSequencesAsync(
-        IReadOnlyCollection<string> orderIds, CancellationToken cancellationToken)
+    private async Task<IReadOnlyDictionary<string, SequenceNumber>> LastSequencesAsync(
+        IReadOnlyCollection<string> orderIds, NpgsqlConnection connection, CancellationToken cancellationToken)
     {
         var last = new Dictionary<string, SequenceNumber>(StringComparer.Ordinal);
         await using var query = Command(
@@ -219,7 +280,8 @@ internal sealed class WarehouseReader : IAsyncDisposable
             ) known
             GROUP BY order_id
             """,
-            orderIds);
+            orderIds,
+            connection);
         await using var rows = await query.ExecuteReaderAsync(cancellationToken);
         while (await rows.ReadAsync(cancellationToken))
         {

@@ -60,7 +60,10 @@ internal sealed class LoadRun : IDisposable
         NpgsqlDataSource database, IObjectStore objects, HourRange range, bool ignoreLedger, LoadLimits limits, ILoggerFactory logging, TimeProvider time)
     {
         _time = time;
-        _options = new LoaderOptions { BucketName = "given", Limits = limits };
+
+        // The sweep with which a loader begins is the one pass; a later one would offer again what is loaded, since there is no
+        // ledger to tell, or go after the files of the live loader.
+        _options = new LoaderOptions { BucketName = "given", Limits = limits, SweepInterval = TimeSpan.MaxValue, FullSweepInterval = TimeSpan.MaxValue };
         var options = Microsoft.Extensions.Options.Options.Create(_options);
         _objects = new RangeOfObjects(objects, range, ownsQuarantine: ignoreLedger);
         IWarehouse warehouse = new PostgresWarehouse(database);

@@ -22,14 +22,18 @@ internal static class ReplayCommands
     public static Command CreateReplay()
     {
         var endpoints = new Endpoints();
-        var from = Instant("--from", "The first hour: a time in UTC like 2026-11-24T08:00Z, or a date. Files lie in the partition of their first change.");
-        var to = Instant("--to", "The last hour, included.");
+        var from = Instant(
+            "--from",
+            "The first hour: a time in UTC like 2026-11-24T08:00Z, or a date, which begins at midnight. Files lie in the hour of their first change; those "
+            + "of a backfill, a repair or a redrive in the hour in which they were written.",
+            ofDate: TimeSpan.Zero);
+        var to = Instant("--to", "The last hour, included: a time, or a date, all of it.", ofDate: TimeSpan.FromHours(23));
         var all = new Option<bool>("--all") { Description = "All change files there are, instead of --from and --to." };
         var json = Options.Json();
         var command = new Command(
             "replay",
             "Load the change files of a time again, whether they are loaded or not, while the loader goes on. What the warehouse has stays as it "
-            + "is; what it lost comes back. Exit code 0 when all of them are loaded, 1 when some cannot be (see load_failures), 2 when the store or "
+            + "is; changes that it lost come back. (Orders that were deleted and whose changes are still there come back with reconcile --repair.) Exit code 0 when all of them are loaded, 1 when some cannot be (see load_failures), 2 when the store or "
             + "the warehouse was away.")
         {
             from, to, all, json,
@@ -42,13 +46,15 @@ internal static class ReplayCommands
             {
                 result.AddError("Say which files: --from TIME --to TIME, or --all.");
             }
-            else if (bounds == 2 && result.GetValue(from) > result.GetValue(to))
-            {
-                result.AddError("--from is later than --to.");
-            }
         });
-        command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(Failed, () => RunAsync(
-            parsed, endpoints, json, new HourRange(parsed.GetValue(from), parsed.GetValue(to)), isRebuild: false, cancellationToken)));
+        command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(Failed, () =>
+        {
+            // Not a validator: the library throws when one asks for a value that could not be parsed.
+            var range = new HourRange(parsed.GetValue(from), parsed.GetValue(to));
+            return range.From > range.To
+                ? throw new OperatorException("--from is later than --to.")
+                : RunAsync(parsed, endpoints, json, range, isRebuild: false, cancellationToken);
+        }));
         return command;
     }
 
@@ -80,13 +86,9 @@ internal static class ReplayCommands
             .AddConsole(output => output.LogToStandardErrorThreshold = LogLevel.Trace));
         using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
         await using var database = Open(endpoints.WarehouseOf(parsed) ?? throw Terminal.NoWarehouse());
-        if (isRebuild)
+        if (isRebuild && await EmptyWarehouse.ClaimAsync(database, new Migrator(database, logging.CreateLogger<Migrator>()), cancellationToken))
         {
-            await new Migrator(database, logging.CreateLogger<Migrator>()).MigrateAsync(cancellationToken);
-            if (await EmptyWarehouse.ClaimAsync(database, cancellationToken))
-            {
-                console.WriteLine("Going on with an interrupted rebuild.");
-            }
+            console.WriteLine("Going on with an interrupted rebuild.");
         }
 
         using var run = new LoadRun(
@@ -111,10 +113,18 @@ internal static class ReplayCommands
         return report.FailingFiles == 0 ? 0 : 1;
     }
 
-    private static NpgsqlDataSource Open(string connectionString)
+    /// <exception cref="OperatorException">It is none of a PostgreSQL database.</exception>
+    internal static NpgsqlDataSource Open(string connectionString)
     {
         try
         {
+            if (RedshiftWarehouse.IsMeant(connectionString))
+            {
+                throw new OperatorException(
+                    "replay and rebuild load into PostgreSQL only, and this connection string is one of Redshift: there, let the loader load the files "
+                    + "(again), as docs/reconcile.md says.");
+            }
+
             return NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(connectionString));
         }
         catch (ArgumentException e)
@@ -123,19 +133,27 @@ internal static class ReplayCommands
         }
     }
 
-    private static Option<DateTimeOffset?> Instant(string name, string description) => new(name)
+    /// <param name="name">Of the option.</param>
+    /// <param name="description">For --help.</param>
+    /// <param name="ofDate">Which time of the day a date without one means.</param>
+    private static Option<DateTimeOffset?> Instant(string name, string description, TimeSpan ofDate) => new(name)
     {
         Description = description,
         HelpName = "TIME",
         CustomParser = result =>
         {
             var text = result.Tokens.Single().Value;
+            if (DateOnly.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out var date))
+            {
+                return new DateTimeOffset(date.ToDateTime(TimeOnly.MinValue) + ofDate, TimeSpan.Zero);
+            }
+
             if (DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var time))
             {
                 return time;
             }
 
-            result.AddError($"{name} takes a time like 2026-11-24T08:00Z, not {text}.");
+            result.AddError($"{name} takes a time like 2026-11-24T08:00Z or a date like 2026-11-24, not {text}.");
             return null;
         },
     };

@@ -52,7 +52,7 @@ internal static class SeedCommand
         };
         command.Validators.Add(result =>
         {
-            var sources = (result.GetValue(olist) is null ? 0 : 1) + (result.GetValue(generate) is null ? 0 : 1);
+            var sources = (result.GetResult(olist) is null ? 0 : 1) + (result.GetResult(generate) is null ? 0 : 1);
             if (sources != 1)
             {
                 result.AddError("Give one source of orders: --olist DIR or --generate N.");

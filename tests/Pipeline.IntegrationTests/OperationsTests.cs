@@ -55,14 +55,34 @@ public class OperationsTests(PipelineFixture pipeline)
     [Fact]
     public async Task A_backfill_while_orders_flow_ends_equal()
     {
-        var seeding = pipeline.SeedAsync(["--generate", "400", "--seed", "31"], Cancelled);
-        await Eventually.TrueAsync(
-            async () => await pipeline.ItemsAsync("gen-31-", Cancelled) >= 50, PipelineFixture.CatchUpDeadline, () => "the seeding has begun", Cancelled);
+        // Until they are told to stop: so the backfills are in the middle of it, however long they take.
+        using var stop = new CancellationTokenSource();
+        var hasBegun = new TaskCompletionSource();
+        var writing = Task.WhenAll(Enumerable.Range(0, 2).Select(_ => WriteAsync()));
+        try
+        {
+            await await Task.WhenAny(hasBegun.Task, writing);
+            await pipeline.OpsAsync(["backfill", "--segments", "3"], Cancelled);
+            await pipeline.OpsAsync(["backfill"], Cancelled);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await writing;
+        }
 
-        await pipeline.OpsAsync(["backfill", "--segments", "3"], Cancelled);
-        Assert.False(seeding.IsCompleted, "The seeding ended before the backfill did.");
-        await pipeline.OpsAsync(["backfill"], Cancelled);
-        await seeding;
+        async Task WriteAsync()
+        {
+            for (var n = 0; !stop.IsCancellationRequested; n++)
+            {
+                var orderId = await pipeline.CreateOrderAsync(Cancelled, $"flow-{Guid.NewGuid():N}");
+                await pipeline.ChangeStatusAsync(orderId, "approved", version: 1, Cancelled);
+                if (n == 10)
+                {
+                    hasBegun.TrySetResult();
+                }
+            }
+        }
 
         // Snapshots may be in the history or known already, so the changes are not counted.
         await pipeline.OpsAsync(["reconcile", "--deadline", "100s"], Cancelled);

@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Amazon.DynamoDBv2;
-using Amazon.DynamoDBv2.Model;
 using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
@@ -262,28 +261,6 @@ public sealed class PipelineFixture : IAsyncLifetime
 
     /// <summary>How many changes the warehouse's history has.</summary>
     public Task<long> ChangesAsync(CancellationToken cancellationToken) => ScalarAsync<long>("select count(*) from order_changes", cancellationToken);
-
-    /// <summary>How many items whose key begins with a text the table has.</summary>
-    public async Task<int> ItemsAsync(string prefix, CancellationToken cancellationToken)
-    {
-        var count = 0;
-        var request = new ScanRequest
-        {
-            TableName = Names.Table,
-            Select = Select.COUNT,
-            FilterExpression = "begins_with(order_id, :prefix)",
-            ExpressionAttributeValues = new() { [":prefix"] = new AttributeValue { S = prefix } },
-        };
-        do
-        {
-            var page = await DynamoDb.ScanAsync(request, cancellationToken);
-            count += page.Count ?? 0;
-            request.ExclusiveStartKey = page.LastEvaluatedKey;
-        }
-        while (request.ExclusiveStartKey is { Count: > 0 });
-
-        return count;
-    }
 
     public async Task<T> ScalarAsync<T>(string sql, CancellationToken cancellationToken, params object[] parameters)
     {

@@ -5,6 +5,7 @@ using System.Text.Json.Nodes;
 using Amazon.DynamoDBv2.Model;
 using Amazon.Lambda.DynamoDBEvents;
 using Amazon.S3.Model;
+using Microsoft.Extensions.Time.Testing;
 using Pipeline.Core;
 using Pipeline.Loader;
 using Pipeline.Ops.Backfill;
@@ -129,9 +130,11 @@ public class BackfillTests(OpsServers servers)
             await world.PutAsync(order);
         }
 
+        // Both runs in the same hour.
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
         using var kill = new CancellationTokenSource();
         var puts = 0;
-        var killed = new TamperedObjects(world.Objects)
+        var killed = new HookedObjects(world.Objects)
         {
             // Killed when the first file is stored and not noted yet.
             AfterPut = async key =>
@@ -143,11 +146,11 @@ public class BackfillTests(OpsServers servers)
                 }
             },
         };
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => BackfillAsync(world, objects: killed, segments: 2, rowsPerFile: 25, kill: kill.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => BackfillAsync(world, objects: killed, segments: 2, rowsPerFile: 25, kill: kill.Token, time: time));
         var before = await KeysAsync(world);
         Assert.NotEmpty(before);
 
-        var report = await BackfillAsync(world, segments: 7, rowsPerFile: 25);
+        var report = await BackfillAsync(world, segments: 7, rowsPerFile: 25, time: time);
         await world.LoadAsync();
 
         Assert.True(report.Resumed);
@@ -161,6 +164,63 @@ public class BackfillTests(OpsServers servers)
 
         // The next one is a new one.
         Assert.False((await BackfillAsync(world)).Resumed);
+    }
+
+    /// <summary>The loader looks at all hours only a few times a day, and at the last ones once a minute.</summary>
+    [Fact]
+    public async Task A_backfill_that_goes_on_days_later_writes_into_the_hour_that_it_is_then()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await world.PutAsync(World.Order("o-1"));
+        await world.PutAsync(World.Order("o-2"));
+        var time = new FakeTimeProvider(new DateTimeOffset(2026, 11, 21, 8, 30, 0, TimeSpan.Zero));
+        using var kill = new CancellationTokenSource();
+        var killed = new HookedObjects(world.Objects) { BeforePut = key => key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) ? kill.CancelAsync() : Task.CompletedTask };
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => BackfillAsync(world, objects: killed, segments: 1, kill: kill.Token, time: time));
+        Assert.Empty(await KeysAsync(world));
+
+        time.SetUtcNow(new DateTimeOffset(2026, 11, 24, 10, 59, 0, TimeSpan.Zero));
+        Assert.True((await BackfillAsync(world, segments: 1, time: time)).Resumed);
+
+        Assert.StartsWith($"{Names.ChangesPrefix}dt=2026-11-24/hour=10/{SequenceNumber.Zero}-", Assert.Single(await KeysAsync(world)), StringComparison.Ordinal);
+        await world.LoadAsync();
+        Assert.Equal("2026-11-21 08:30", await world.ScalarAsync("SELECT DISTINCT to_char(changed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM order_changes"));
+    }
+
+    [Fact]
+    public async Task A_part_whose_last_file_was_not_stored_is_not_done_although_another_one_made_its_note_meanwhile()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        TaskCompletionSource storing = new(TaskCreationOptions.RunContinuationsAsynchronously), noted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        var state = ObjectKeys.BackfillState(world.Table);
+        var objects = new HookedObjects(world.Objects)
+        {
+            // The file of the first part, since the second one waits for it to begin.
+            BeforePut = async key =>
+            {
+                if (key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) && storing.TrySetResult())
+                {
+                    await noted.Task.WaitAsync(Cancelled);
+                    throw new ObjectStoreException("503 Slow Down");
+                }
+            },
+            AfterPut = key =>
+            {
+                if (key == state && storing.Task.IsCompleted)
+                {
+                    noted.TrySetResult();
+                }
+
+                return Task.CompletedTask;
+            },
+        };
+
+        await Assert.ThrowsAsync<ObjectStoreException>(() => BackfillAsync(world, objects, segments: 2, source: new TwoParts(storing.Task), rowsPerFile: 2));
+        var report = await BackfillAsync(world, segments: 2, source: new TwoParts(storing.Task), rowsPerFile: 2);
+        await world.LoadAsync();
+
+        Assert.Equal((true, 4), (report.Resumed, report.Snapshots));
+        Assert.Equal("first-1,second-1,second-2,second-3", await world.ScalarAsync("SELECT string_agg(order_id, ',' ORDER BY order_id) FROM orders"));
     }
 
     [Fact]
@@ -262,11 +322,11 @@ public class BackfillTests(OpsServers servers)
 
     private static async Task<BackfillReport> BackfillAsync(
         World world, IObjectStore? objects = null, int segments = 4, IBackfillSource? source = null, Func<Task>? onPage = null,
-        int rowsPerFile = ChangeWriter.RowsMax, CancellationToken? kill = null)
+        int rowsPerFile = ChangeWriter.RowsMax, CancellationToken? kill = null, TimeProvider? time = null)
     {
         source ??= new TableSource(new OrderTable(world.Dynamo, world.Table, new ReadBudget(null, TimeProvider.System)));
         using var run = new BackfillRun(
-            objects ?? world.Objects, onPage is null ? source : new Slowly(source, onPage), segments, ObjectKeys.BackfillState(world.Table), TimeProvider.System,
+            objects ?? world.Objects, onPage is null ? source : new Slowly(source, onPage), segments, ObjectKeys.BackfillState(world.Table), time ?? TimeProvider.System,
             rowsPerFile);
         return await run.RunAsync(restart: false, kill ?? Cancelled);
     }
@@ -350,6 +410,28 @@ public class BackfillTests(OpsServers servers)
         _ => throw new NotSupportedException("An attribute without a type."),
     };
 
+    /// <summary>A part with one order, and one with three that waits and can be gone on with.</summary>
+    private sealed class TwoParts(Task wait) : IBackfillSource
+    {
+        public Task<BackfillSource> DescribeAsync(CancellationToken cancellationToken) => Task.FromResult(new BackfillSource("two parts", 2, 4));
+
+        public async IAsyncEnumerable<BackfillPage> ReadAsync(
+            int part, int parts, string? after, DateTimeOffset readAt, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
+        {
+            if (part == 0)
+            {
+                yield return new BackfillPage([Item("first-1")], After: null);
+            }
+            else if (after is null)
+            {
+                await wait.WaitAsync(cancellationToken);
+                yield return new BackfillPage([Item("second-1"), Item("second-2"), Item("second-3")], After: "second-3");
+            }
+
+            TableItem Item(string orderId) => TableItem.Decode(World.Order(orderId), SequenceNumber.Zero, readAt);
+        }
+    }
+
     /// <summary>Something happens at each page that is read.</summary>
     private sealed class Slowly(IBackfillSource inner, Func<Task> onPage) : IBackfillSource
     {
@@ -364,23 +446,5 @@ public class BackfillTests(OpsServers servers)
                 yield return page;
             }
         }
-    }
-
-    /// <summary>The bucket, with something happening behind a PUT.</summary>
-    private sealed class TamperedObjects(IObjectStore inner) : IObjectStore
-    {
-        public required Func<string, Task> AfterPut { get; init; }
-
-        public Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken) => inner.ListAsync(prefix, startAfter, cancellationToken);
-
-        public Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken) => inner.GetAsync(key, cancellationToken);
-
-        public async Task PutAsync(string key, ReadOnlyMemory<byte> content, string contentType, CancellationToken cancellationToken)
-        {
-            await inner.PutAsync(key, content, contentType, cancellationToken);
-            await AfterPut(key);
-        }
-
-        public Task DeleteAsync(string key, CancellationToken cancellationToken) => inner.DeleteAsync(key, cancellationToken);
     }
 }

@@ -49,7 +49,7 @@ public class DigestTests(OpsServers servers)
         {
             await using var world = await servers.CreateWorldAsync();
             var orders = any.Select((order, n) => order with { OrderId = $"order {n} ção \ud83d\uded2", EventId = $"e-{n}" }).ToList();
-            var writer = new ChangeWriter(world.Objects);
+            var writer = new ChangeWriter(world.Objects, TimeProvider.System);
             await writer.AddAsync(orders, Cancelled);
             await writer.FlushAsync(Cancelled);
             await world.LoadAsync();

@@ -79,7 +79,7 @@ public sealed class OpsServers : IAsyncLifetime
     public string DynamoDbUrl => _started[0].Url;
     public string S3Url => _started[1].Url;
 
-    private AmazonDynamoDBClient DynamoDb(ReceivedBytes received) => new(AccessKey, AccessKey, new AmazonDynamoDBConfig
+    private HookedDynamoDb DynamoDb(ReceivedBytes received) => new(AccessKey, new AmazonDynamoDBConfig
     {
         ServiceURL = DynamoDbUrl,
         AuthenticationRegion = Region,

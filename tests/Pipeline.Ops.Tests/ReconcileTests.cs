@@ -1,4 +1,5 @@
 using Amazon.DynamoDBv2.Model;
+using Npgsql;
 using Pipeline.Core;
 using Pipeline.Ops.Reconcile;
 
@@ -102,19 +103,10 @@ public class ReconcileTests(OpsServers servers)
     {
         await using var world = await servers.CreateWorldAsync();
         await world.FillAsync("restless", "o-1");
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancelled);
         await world.PutAsync(World.Order("restless", 2));
-        var changing = Task.Run(async () =>
-        {
-            for (var version = 3; !stop.IsCancellationRequested; version++)
-            {
-                await world.PutAsync(World.Order("restless", version));
-            }
-        }, Cancelled);
+        world.Dynamo.BeforeBatch = look => world.PutAsync(World.Order("restless", look + 2));
 
-        var certificate = await world.ReconcileAsync(deadline: TimeSpan.FromSeconds(4));
-        await stop.CancelAsync();
-        await changing;
+        var certificate = await world.ReconcileWhileAsync(TimeSpan.FromSeconds(4), meanwhile: () => Task.CompletedTask);
 
         Assert.Equal(Verdict.CouldNotTell, certificate.Result);
         Assert.Equal("restless", Assert.Single(certificate.StillChanging.Listed).OrderId);
@@ -179,13 +171,7 @@ public class ReconcileTests(OpsServers servers)
             """);
         Assert.Equal(8, (await world.ReconcileAsync(deadline: TimeSpan.Zero)).Differences.Total);
 
-        var repairing = world.ReconcileAsync(repair: true, deadline: TimeSpan.FromSeconds(5));
-        while (!repairing.IsCompleted)
-        {
-            await world.LoadAsync();
-        }
-
-        var certificate = await repairing;
+        var certificate = await world.ReconcileWhileAsync(TimeSpan.FromSeconds(5), repair: true);
         Assert.True(certificate.Result == Verdict.Equal, certificate.ToJson());
         Assert.Equal((8, 0), (certificate.Repair!.Orders, certificate.Repair.NotRepairable));
         Assert.Equal(certificate.Table.Digest, certificate.Warehouse.Digest);
@@ -213,19 +199,134 @@ public class ReconcileTests(OpsServers servers)
             await world.PutAsync(World.Order("o-1", 2)), await world.PutAsync(World.Order("o-1", 3)),
             await world.DeleteAsync("o-2"), await world.PutAsync(World.Order("o-2", 1)),
         };
-        var repairing = world.ReconcileAsync(repair: true, deadline: TimeSpan.FromSeconds(3));
-        while (!repairing.IsCompleted)
-        {
-            await world.LoadAsync();
-        }
-
-        Assert.Equal(Verdict.Equal, (await repairing).Result);
+        Assert.Equal(Verdict.Equal, (await world.ReconcileWhileAsync(TimeSpan.FromSeconds(3), repair: true)).Result);
         await world.DeliverAsync(late);
         await world.LoadAsync();
 
         Assert.Equal(Verdict.Equal, (await world.ReconcileAsync()).Result);
         Assert.Equal("insert 1, modify 2, modify 3", await world.ScalarAsync(
             "SELECT string_agg(operation || ' ' || version, ', ' ORDER BY valid_from, version) FROM order_history WHERE order_id = 'o-1'"));
+    }
+
+    [Theory]
+    [InlineData("changed", true)]
+    [InlineData("changed", false)]
+    [InlineData("removed", true)]
+    [InlineData("removed", false)]
+    [InlineData("created again", true)]
+    [InlineData("created again", false)]
+    public async Task What_is_written_and_loaded_while_a_repair_is_made_ranks_above_it(string what, bool beforeTheTableIsRead)
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await world.FillAsync("o-1", "o-2");
+        await world.ExecuteAsync("UPDATE orders SET document = replace(document::text, 'BRL', 'BRK')::json WHERE order_id = 'o-1'");
+
+        // Without time to wait, the first reading is the only look, and the second one is for the repair.
+        async Task HappenAsync(int reading)
+        {
+            if (reading == 2)
+            {
+                await world.DeliverAsync(what switch
+                {
+                    "changed" => [await world.PutAsync(World.Order("o-1", 2))],
+                    "removed" => [await world.DeleteAsync("o-1")],
+                    _ => [await world.DeleteAsync("o-1"), await world.PutAsync(World.Order("o-1", 1))],
+                });
+                await world.LoadAsync();
+            }
+        }
+
+        if (beforeTheTableIsRead)
+        {
+            world.Dynamo.BeforeBatch = HappenAsync;
+        }
+        else
+        {
+            world.Dynamo.AfterBatch = HappenAsync;
+        }
+
+        var repair = (await world.ReconcileAsync(repair: true, deadline: TimeSpan.Zero)).Repair!;
+        await world.LoadAsync();
+
+        // The order that was created again looks like the one before.
+        var isLeftAlone = beforeTheTableIsRead && what != "created again";
+        Assert.Equal((isLeftAlone ? 0 : 1, isLeftAlone ? 1 : 0), (repair.Orders, repair.StillChanging));
+        Assert.Equal(Verdict.Equal, (await world.ReconcileAsync()).Result);
+    }
+
+    [Fact]
+    public async Task What_a_repair_knows_of_the_warehouse_is_all_of_one_moment()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await world.FillAsync("o-1");
+        await using var reader = new WarehouseReader(world.Warehouse);
+        await using var loader = await world.Database.OpenConnectionAsync(Cancelled);
+        await using var load = await loader.BeginTransactionAsync(Cancelled);
+        await using var command = new NpgsqlCommand("LOCK TABLE order_changes IN ACCESS EXCLUSIVE MODE", loader, load);
+        await command.ExecuteNonQueryAsync(Cancelled);
+
+        // The rows are read; the history waits for the lock, and has a later change when it comes.
+        var reading = reader.MomentAsync(["o-1"], DateTimeOffset.UnixEpoch, Cancelled);
+        while (await world.ScalarAsync("SELECT count(*) FROM pg_locks WHERE relation = 'order_changes'::regclass AND NOT granted") == "0")
+        {
+            Assert.False(reading.IsCompleted, "It does not read the history.");
+            await Task.Delay(10, Cancelled);
+        }
+
+        command.CommandText = "UPDATE order_changes SET sequence_number = repeat('9', 40)";
+        await command.ExecuteNonQueryAsync(Cancelled);
+        await load.CommitAsync(Cancelled);
+        var moment = await reading;
+
+        Assert.Equal(moment.Shown["o-1"].SequenceNumber, moment.Last["o-1"]);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task As_long_as_a_repair_is_not_loaded_nobody_can_tell(bool becomesEqualBefore)
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await world.FillAsync("o-1", "o-2");
+        await world.ExecuteAsync("UPDATE orders SET currency = 'BRK' WHERE order_id = 'o-1'");
+        if (becomesEqualBefore)
+        {
+            world.Dynamo.BeforeBatch = async _ =>
+            {
+                if ((await world.Objects.ListAsync(Names.ChangesPrefix, null, Cancelled)).Objects.Count == 2)
+                {
+                    await world.ExecuteAsync("UPDATE orders SET currency = 'BRL' WHERE order_id = 'o-1'");
+                }
+            };
+        }
+
+        var certificate = await world.ReconcileWhileAsync(TimeSpan.FromSeconds(3), repair: true, meanwhile: () => Task.CompletedTask);
+
+        Assert.Equal(Verdict.CouldNotTell, certificate.Result);
+        Assert.Equal((1, 1, becomesEqualBefore ? 0 : 1), (certificate.Repair!.Orders, certificate.Repair.NotLoaded, certificate.Differences.Total));
+    }
+
+    [Fact]
+    public void What_a_scan_keeps_on_disk_is_gone_with_the_process_however_it_ends()
+    {
+        var folder = Directory.CreateTempSubdirectory("ops-tests-").FullName;
+        try
+        {
+            using (var spool = new Spool(folder))
+            {
+                spool.Write(new ScannedOrder("o-1", 7, 1, 2));
+
+                // On Windows the system watches over them; elsewhere they have no name any more.
+                Assert.True(OperatingSystem.IsWindows() || Directory.GetFileSystemEntries(folder).Length == 0);
+                Assert.Equal("o-1", Assert.Single(Assert.Single(spool.Read([7], _ => 1, 10)).Orders).OrderId);
+            }
+
+            Assert.Empty(Directory.GetFileSystemEntries(folder));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private static IEnumerable<(string, DifferenceKind, long?, long?, string?)> Named(Differences differences) => differences.Listed

@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 using Pipeline.Core;
 using Pipeline.Loader;
@@ -54,13 +56,15 @@ public class ReplayTests(OpsServers servers)
     public async Task Only_the_files_of_the_given_hours_are_loaded()
     {
         await using var world = await servers.CreateWorldAsync();
-        var writer = new ChangeWriter(world.Objects);
         var first = new DateTimeOffset(2026, 11, 23, 21, 10, 0, TimeSpan.Zero);
+        var time = new FakeTimeProvider(first);
+        var writer = new ChangeWriter(world.Objects, time);
         for (var hour = 0; hour < 6; hour++)
         {
             var change = TableItem.Decode(World.Order($"o-{hour}"), SequenceNumber.Zero, first.AddHours(hour)).Change!;
             await writer.AddAsync([change], Cancelled);
             await writer.FlushAsync(Cancelled);
+            time.Advance(TimeSpan.FromHours(1));
         }
 
         var report = await ReplayAsync(world, new HourRange(first.AddHours(2).AddMinutes(20), first.AddHours(4)));
@@ -100,8 +104,7 @@ public class ReplayTests(OpsServers servers)
 
         var connectionString = await servers.CreateDatabaseAsync("rebuilt", empty: true);
         await using var rebuilt = Open(connectionString);
-        await new Migrator(rebuilt, NullLogger<Migrator>.Instance).MigrateAsync(Cancelled);
-        Assert.False(await EmptyWarehouse.ClaimAsync(rebuilt, Cancelled));
+        Assert.False(await ClaimAsync(rebuilt));
         await world.LoadAsync(into: rebuilt);
         await EmptyWarehouse.FinishAsync(rebuilt, Cancelled);
 
@@ -114,30 +117,99 @@ public class ReplayTests(OpsServers servers)
     {
         await using var world = await servers.CreateWorldAsync();
         await SeveralLivesAsync(world);
-        var refused = await Assert.ThrowsAsync<OperatorException>(() => EmptyWarehouse.ClaimAsync(world.Database, Cancelled));
-        Assert.Contains("orders has ", refused.Message, StringComparison.Ordinal);
+        var refused = await Assert.ThrowsAsync<OperatorException>(() => ClaimAsync(world.Database));
+        Assert.Contains("orders has rows", refused.Message, StringComparison.Ordinal);
 
         await using var rebuilt = Open(await servers.CreateDatabaseAsync("interrupted", empty: false));
-        Assert.False(await EmptyWarehouse.ClaimAsync(rebuilt, Cancelled));
-        using (var run = Run(world, rebuilt, new HourRange(null, null), ignoreLedger: false, new LoadLimits(FilesMax: 1)))
+        Assert.False(await ClaimAsync(rebuilt));
+
+        // One file a load, and the second one never comes.
+        var isSecond = new TaskCompletionSource();
+        var files = 0;
+        var objects = new HookedObjects(world.Objects)
+        {
+            BeforeGet = async (key, cancellationToken) =>
+            {
+                if (key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) && ++files == 2)
+                {
+                    isSecond.SetResult();
+                    await Task.Delay(Timeout.Infinite, cancellationToken);
+                }
+            },
+        };
+        using (var run = Run(objects, rebuilt, new HourRange(null, null), ignoreLedger: false, new LoadLimits(FilesMax: 1)))
         {
             using var kill = new CancellationTokenSource();
             var running = run.RunAsync(kill.Token);
-            while (await World.ScalarAsync(rebuilt, "SELECT count(*) FROM load_ledger") == "0")
-            {
-                await Task.Delay(5, Cancelled);
-            }
-
+            await isSecond.Task.WaitAsync(Cancelled);
             await kill.CancelAsync();
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
         }
 
-        Assert.True(await EmptyWarehouse.ClaimAsync(rebuilt, Cancelled));
+        Assert.Equal("1", await World.ScalarAsync(rebuilt, "SELECT count(*) FROM load_ledger"));
+        Assert.True(await ClaimAsync(rebuilt));
         await world.LoadAsync(into: rebuilt);
         await EmptyWarehouse.FinishAsync(rebuilt, Cancelled);
         Assert.Equal(await World.ContentAsync(world.Database), await World.ContentAsync(rebuilt));
-        await Assert.ThrowsAsync<OperatorException>(() => EmptyWarehouse.ClaimAsync(rebuilt, Cancelled));
+        await Assert.ThrowsAsync<OperatorException>(() => ClaimAsync(rebuilt));
     }
+
+    [Fact]
+    public async Task A_database_that_a_rebuild_refuses_is_left_as_it_is()
+    {
+        await using var database = Open(await servers.CreateDatabaseAsync("of_somebody_else", empty: true));
+        await using (var command = database.CreateCommand("CREATE TABLE orders (number integer); INSERT INTO orders VALUES (1)"))
+        {
+            await command.ExecuteNonQueryAsync(Cancelled);
+        }
+
+        await Assert.ThrowsAsync<OperatorException>(() => ClaimAsync(database));
+
+        Assert.Equal("orders", await World.ScalarAsync(database, "SELECT string_agg(tablename, ',') FROM pg_tables WHERE schemaname = 'public'"));
+    }
+
+    [Fact]
+    public async Task A_replay_of_more_than_a_minute_is_one_pass()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await SeveralLivesAsync(world);
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
+        var read = new ConcurrentDictionary<string, bool>();
+        var objects = new HookedObjects(world.Objects)
+        {
+            BeforeGet = (key, _) =>
+            {
+                Assert.True(!key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) || read.TryAdd(key, true), $"{key} is read a second time.");
+                time.Advance(TimeSpan.FromSeconds(61));
+                return Task.CompletedTask;
+            },
+        };
+
+        using var run = Run(objects, world.Database, new HourRange(null, null), ignoreLedger: true, new LoadLimits(FilesMax: 5), time);
+        var report = await run.RunAsync(Cancelled);
+
+        Assert.Equal(report.Files, read.Count);
+        Assert.InRange(report.Files, 30, 100);
+    }
+
+    [Fact]
+    public void A_date_means_all_of_the_day_and_a_time_its_hour()
+    {
+        var parsed = ReplayCommands.CreateReplay().Parse(["--from", "2026-11-23", "--to", "2026-11-24"]);
+
+        Assert.Equal(new DateTimeOffset(2026, 11, 23, 0, 0, 0, TimeSpan.Zero), parsed.GetValue<DateTimeOffset?>("--from"));
+        Assert.Equal(new DateTimeOffset(2026, 11, 24, 23, 0, 0, TimeSpan.Zero), parsed.GetValue<DateTimeOffset?>("--to"));
+        Assert.Equal(
+            new DateTimeOffset(2026, 11, 24, 0, 0, 0, TimeSpan.Zero),
+            ReplayCommands.CreateReplay().Parse(["--from", "2026-11-23", "--to", "2026-11-24T00:00Z"]).GetValue<DateTimeOffset?>("--to"));
+        Assert.NotEmpty(ReplayCommands.CreateReplay().Parse(["--from", "2026-11-24", "--to", "yesterday"]).Errors);
+    }
+
+    [Theory]
+    [InlineData("Host=cluster;Server Compatibility Mode=Redshift", "load into PostgreSQL only")]
+    [InlineData("nonsense", "is not one")]
+    public void Another_warehouse_than_PostgreSQL_is_refused_in_a_sentence(string connectionString, string message) =>
+        Assert.Contains(message, Assert.Throws<OperatorException>(() => ReplayCommands.Open(connectionString)).Message, StringComparison.Ordinal);
 
     [Fact]
     public async Task A_file_that_cannot_be_read_is_counted_and_stops_no_other()
@@ -172,12 +244,16 @@ public class ReplayTests(OpsServers servers)
 
     private static async Task<LoadReport> ReplayAsync(World world, HourRange range)
     {
-        using var run = Run(world, world.Database, range, ignoreLedger: true, new LoadLimits(FilesMax: 5));
+        using var run = Run(world.Objects, world.Database, range, ignoreLedger: true, new LoadLimits(FilesMax: 5));
         return await run.RunAsync(Cancelled);
     }
 
-    private static LoadRun Run(World world, NpgsqlDataSource database, HourRange range, bool ignoreLedger, LoadLimits limits) =>
-        new(database, world.Objects, range, ignoreLedger, limits, NullLoggerFactory.Instance, TimeProvider.System);
+    private static Task<bool> ClaimAsync(NpgsqlDataSource database) =>
+        EmptyWarehouse.ClaimAsync(database, new Migrator(database, NullLogger<Migrator>.Instance), Cancelled);
+
+    private static LoadRun Run(
+        IObjectStore objects, NpgsqlDataSource database, HourRange range, bool ignoreLedger, LoadLimits limits, TimeProvider? time = null) =>
+        new(database, objects, range, ignoreLedger, limits, NullLoggerFactory.Instance, time ?? TimeProvider.System);
 
     private static NpgsqlDataSource Open(string connectionString) => NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(connectionString));
 

@@ -7,6 +7,7 @@ using Amazon.Lambda.Core;
 using Amazon.Lambda.DynamoDBEvents;
 using Amazon.S3;
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 using Pipeline.Core;
 using Pipeline.Loader;
@@ -23,7 +24,7 @@ namespace Pipeline.Ops.Tests;
 /// A table, a bucket and a warehouse, with the function process_orders and the loader between them, run by hand: a
 /// change is in the table at once, and in a file and in the warehouse when the test says so.
 /// </summary>
-internal sealed class World(string name, AmazonDynamoDBClient dynamo, ReceivedBytes received, AmazonS3Client s3, string warehouse, string folder) : IAsyncDisposable
+internal sealed class World(string name, HookedDynamoDb dynamo, ReceivedBytes received, AmazonS3Client s3, string warehouse, string folder) : IAsyncDisposable
 {
     private int _sequence;
 
@@ -35,7 +36,7 @@ internal sealed class World(string name, AmazonDynamoDBClient dynamo, ReceivedBy
 
     /// <summary>A folder of this world's own, for temporary files.</summary>
     public string Temporary { get; } = Directory.CreateDirectory(Path.Combine(folder, name)).FullName;
-    public AmazonDynamoDBClient Dynamo => dynamo;
+    public HookedDynamoDb Dynamo => dynamo;
     public AmazonS3Client S3 => s3;
     public IObjectStore Objects { get; } = new S3ObjectStore(s3, name);
     public NpgsqlDataSource Database { get; } = NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(warehouse));
@@ -107,6 +108,29 @@ internal sealed class World(string name, AmazonDynamoDBClient dynamo, ReceivedBy
         await using var reader = new WarehouseReader(database ?? warehouse);
         return await new Reconciliation(
             new OrderTable(dynamo, name, new ReadBudget(null, TimeProvider.System)), received, reader, Objects, options, time ?? TimeProvider.System).RunAsync(Cancelled);
+    }
+
+    /// <summary>
+    /// A reconciliation whose clock goes on by a second after each time that something has happened, until it ends: its
+    /// deadline is so many times, however long each takes.
+    /// </summary>
+    /// <param name="meanwhile">What happens; by default the loader loads.</param>
+    /// <param name="repair">As the option.</param>
+    /// <param name="deadline">As the option.</param>
+    public async Task<Certificate> ReconcileWhileAsync(TimeSpan deadline, bool repair = false, Func<Task>? meanwhile = null)
+    {
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
+        var reconciling = ReconcileAsync(repair, deadline, time);
+        while (!reconciling.IsCompleted)
+        {
+            await (meanwhile?.Invoke() ?? LoadAsync());
+
+            // Each second is one look at least: it waits for the clock, not the clock for it.
+            await Task.WhenAny(reconciling, Task.Delay(20, Cancelled));
+            time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        return await reconciling;
     }
 
     public async Task ExecuteAsync(string sql)

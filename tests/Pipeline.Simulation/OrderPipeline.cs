@@ -323,7 +323,7 @@ internal sealed class OrderPipeline
         process.Start(async () =>
         {
             await calls.PauseAsync(new Chance(operation.Detail).Time(0, 20));
-            var writer = new ChangeWriter(new BucketPort(calls, Bucket), rowsMax: 3);
+            var writer = new ChangeWriter(new BucketPort(calls, Bucket), process, rowsMax: 3);
             await writer.AddAsync(read, CancellationToken.None);
             await writer.FlushAsync(CancellationToken.None);
         });
