@@ -22,9 +22,13 @@ try
         .WithArgs(platform.EmulatorArguments)
         .On(platform);
 
+    // What personal data is protected with on this machine.
+    var personalDataKey = Convert.ToBase64String(LocalKey.In(Platform.ArtifactsOf(builder), LocalKey.PersonalData));
+
     // The Lambda: a process that asks the emulator for its next batch, as it asks AWS there.
     builder.AddProject("process-orders", "../Pipeline.Processor/Pipeline.Processor.csproj")
         .WithEnvironment("AWS_LAMBDA_RUNTIME_API", $"{emulator.GetEndpoint("http").Property(EndpointProperty.HostAndPort)}/{Names.Function}")
+        .WithEnvironment(Names.Settings.PersonalDataKey, personalDataKey)
         .On(platform)
         .WaitFor(emulator);
 
@@ -56,6 +60,7 @@ try
     var settings = new Dictionary<string, ReferenceExpression>(platform.Environment)
     {
         ["ConnectionStrings__warehouse"] = platform.Warehouse.Resource.ConnectionStringExpression,
+        [Names.Settings.PersonalDataKey] = ReferenceExpression.Create($"{personalDataKey}"),
         [LocalIssuer.KeySetting] = ReferenceExpression.Create($"{issuer.ApiSettings[LocalIssuer.KeySetting]}"),
     };
     api.WithOperatorCommand(

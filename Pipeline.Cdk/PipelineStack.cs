@@ -45,6 +45,7 @@ public sealed class PipelineStack : Stack
             Code = FunctionCode.Of("Pipeline.Processor", this, props),
             LogRetention = logRetention,
             Concurrency = props.ProcessConcurrency,
+            Keep = props.IsProd,
         });
 
         // From change files to the warehouse.

@@ -3,6 +3,7 @@ using Amazon.CDK.AWS.DynamoDB;
 using Amazon.CDK.AWS.Lambda;
 using Amazon.CDK.AWS.Logs;
 using Amazon.CDK.AWS.S3;
+using Amazon.CDK.AWS.SecretsManager;
 using Amazon.CDK.AWS.SQS;
 using Constructs;
 
@@ -15,6 +16,9 @@ public sealed record ProcessOrdersProps
     public required Code Code { get; init; }
     public required RetentionDays LogRetention { get; init; }
     public required int Concurrency { get; init; }
+
+    /// <summary>Whether the key outlives the stack: without it nobody can tell any more whose the hashes are.</summary>
+    public required bool Keep { get; init; }
 }
 
 /// <summary>
@@ -40,6 +44,15 @@ public sealed class ProcessOrders : Construct
             RetentionPeriod = Duration.Days(14),
         });
 
+        var personalData = new Secret(this, "PersonalDataKey", new SecretProps
+        {
+            SecretName = Names.PersonalDataSecret,
+            Description = "The key that personal data is protected with before it leaves the table.",
+            // 64 letters and digits are 380 bits.
+            GenerateSecretString = new SecretStringGenerator { PasswordLength = 64, ExcludePunctuation = true },
+            RemovalPolicy = props.Keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
+        });
+
         Function = new PipelineFunction(this, "Run", new PipelineFunctionProps
         {
             Name = Names.Function,
@@ -52,7 +65,16 @@ public sealed class ProcessOrders : Construct
             Timeout = Duration.Seconds(60),
             ReservedConcurrency = props.Concurrency,
             LogRetention = props.LogRetention,
-            Environment = new Dictionary<string, string> { [Names.Settings.BucketName] = props.Changes.BucketName },
+            SecretsExtension = ParamsAndSecretsLayerVersion.FromVersion(ParamsAndSecretsVersions.V1_0_103, new ParamsAndSecretsOptions
+            {
+                // A new key is in use everywhere after so long.
+                SecretsManagerTtl = Duration.Minutes(5),
+            }),
+            Environment = new Dictionary<string, string>
+            {
+                [Names.Settings.BucketName] = props.Changes.BucketName,
+                [Names.Settings.PersonalDataSecretArn] = personalData.SecretArn,
+            },
             Rights =
             [
                 // Any stream of this table: a stream that is switched off and on again has a new name.
@@ -64,6 +86,7 @@ public sealed class ProcessOrders : Construct
                     props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"),
                     props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
                 PipelineFunction.Allow(["sqs:SendMessage"], Failures.QueueArn),
+                PipelineFunction.Allow(["secretsmanager:GetSecretValue"], personalData.SecretArn),
             ],
         }).Function;
 

@@ -42,6 +42,9 @@ public static class Names
     /// <summary>The account id that the local servers use in their ARNs.</summary>
     public const string LocalAccount = "000000000000";
 
+    /// <summary>In Secrets Manager: the key that personal data is protected with.</summary>
+    public const string PersonalDataSecret = "order-pipeline/personal-data";
+
     /// <summary>Environment variables (.NET configuration keys with <c>__</c> for <c>:</c>) that services read.</summary>
     public static class Settings
     {
@@ -52,6 +55,10 @@ public static class Names
         public const string BucketName = "Pipeline__BucketName";
         public const string WarehouseSecretArn = "Pipeline__WarehouseSecretArn";
         public const string WarehouseCopyRoleArn = "Pipeline__WarehouseCopyRoleArn";
+
+        /// <summary>The key that personal data is protected with; or where the function finds it on AWS.</summary>
+        public const string PersonalDataKey = "Pipeline__PersonalDataKey";
+        public const string PersonalDataSecretArn = "Pipeline__PersonalDataSecretArn";
 
         /// <summary>The configuration's key of a variable.</summary>
         public static string Key(string variable) => variable.Replace("__", ":", System.StringComparison.Ordinal);

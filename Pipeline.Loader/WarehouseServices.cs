@@ -60,18 +60,9 @@ internal static class WarehouseServices
             return null;
         }
 
-        var sessionToken = builder.Configuration["AWS_SESSION_TOKEN"];
-        if (string.IsNullOrWhiteSpace(sessionToken))
-        {
-            throw new InvalidOperationException(
-                $"{Names.Settings.WarehouseSecretArn} is set, but not AWS_SESSION_TOKEN, which Lambda sets. " +
-                $"Outside of Lambda leave {Names.Settings.WarehouseSecretArn} out and put the password into ConnectionStrings__{ConnectionStringName}.");
-        }
-
-        var port = builder.Configuration["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] is { Length: > 0 } text ? text : "2773";
-
-        // It answers from its memory or asks Secrets Manager once; a connection has 15 s in all.
-        var http = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
-        return new WarehousePassword(http, new Uri($"http://localhost:{port}"), secretArn, sessionToken);
+        return new WarehousePassword(
+            SecretsExtension.From(
+                name => builder.Configuration[name], Names.Settings.WarehouseSecretArn, $"put the password into ConnectionStrings__{ConnectionStringName}"),
+            secretArn);
     }
 }

@@ -17,7 +17,6 @@ public sealed class LocalIssuer(byte[] key)
     public static readonly string[] AllScopes = ["orders:read", "orders:write"];
 
     private const string KeyFile = "local-issuer.key";
-    private const int KeyBytes = 32;
     private const string Section = "Authentication__Schemes__Bearer";
 
     /// <summary>The environment variable that holds the key, in Base64.</summary>
@@ -33,35 +32,10 @@ public sealed class LocalIssuer(byte[] key)
     };
 
     /// <summary>The issuer whose key is in this folder; made at the first call.</summary>
-    public static LocalIssuer In(string folder)
-    {
-        Directory.CreateDirectory(folder);
-        var file = Path.Combine(folder, KeyFile);
-        try
-        {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using var stream = new FileStream(file, options);
-            stream.Write(RandomNumberGenerator.GetBytes(KeyBytes));
-        }
-        catch (IOException) when (File.Exists(file))
-        {
-            // It was there.
-        }
-
-        return Find(folder)!;
-    }
+    public static LocalIssuer In(string folder) => new(LocalKey.In(folder, KeyFile));
 
     /// <summary>Null where no key was made yet.</summary>
-    public static LocalIssuer? Find(string folder)
-    {
-        var file = Path.Combine(folder, KeyFile);
-        return File.Exists(file) ? new LocalIssuer(File.ReadAllBytes(file)) : null;
-    }
+    public static LocalIssuer? Find(string folder) => LocalKey.Find(folder, KeyFile) is { } key ? new LocalIssuer(key) : null;
 
     /// <summary>A token that lets its bearer do what the scopes say with one merchant's orders.</summary>
     public string Token(string merchant, TimeSpan validFor, params string[] scopes)

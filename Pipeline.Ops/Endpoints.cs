@@ -36,6 +36,13 @@ internal sealed class Endpoints
 
     public Option<string?> Warehouse { get; } = Options.Warehouse("; with --aws it must be given");
 
+    public Option<FileInfo?> PersonalDataKey { get; } = new("--personal-data-key")
+    {
+        Description = $"A file with the key that personal data is protected with: the same that process_orders has (docs/privacy.md). "
+            + $"[default: the key itself in {Names.Settings.PersonalDataKey}, else that of the local AppHost; with --aws it must be given]",
+        HelpName = "FILE",
+    };
+
     /// <summary>Adds options to the command, and what must be given for those of them without a default.</summary>
     public void AddTo(Command command, params Option[] options)
     {
@@ -63,6 +70,30 @@ internal sealed class Endpoints
     /// <summary>The connection string; null when nobody gave one and no local AppHost has run.</summary>
     public string? WarehouseOf(ParseResult parsed) =>
         parsed.GetValue(Warehouse) ?? Options.Setting(Options.WarehouseSetting) ?? (parsed.GetValue(Aws) ? null : LocalDefaults.Warehouse());
+
+    /// <summary>What makes the same of personal data as the function does.</summary>
+    /// <exception cref="OperatorException">There is no key; the message says how to give it.</exception>
+    public PersonalDataProtector PersonalDataOf(ParseResult parsed) => FindPersonalData(parsed) ?? throw new OperatorException(
+        "There is no key for personal data, and without it the table's orders cannot become what the warehouse has of them. "
+        + (parsed.GetValue(Aws)
+            ? $"Give it with {Names.Settings.PersonalDataKey}=\"$(aws secretsmanager get-secret-value --secret-id {Names.PersonalDataSecret} --query SecretString --output text)\"."
+            : $"The local AppHost makes one at its first run; otherwise give --personal-data-key FILE or {Names.Settings.PersonalDataKey}."));
+
+    /// <summary>Null when nobody gave a key.</summary>
+    /// <exception cref="OperatorException">What was given is none.</exception>
+    public PersonalDataProtector? FindPersonalData(ParseResult parsed)
+    {
+        try
+        {
+            var key = parsed.GetValue(PersonalDataKey) is { } file ? File.ReadAllText(file.FullName)
+                : Options.Setting(Names.Settings.PersonalDataKey) ?? (parsed.GetValue(Aws) ? null : LocalDefaults.PersonalDataKey());
+            return key is null ? null : new PersonalDataProtector(key);
+        }
+        catch (Exception e) when (e is ArgumentException or IOException or UnauthorizedAccessException)
+        {
+            throw new OperatorException(e.Message, e);
+        }
+    }
 
     /// <param name="parsed">The command line.</param>
     /// <param name="timeout">Of one attempt of a request.</param>

@@ -31,6 +31,10 @@ internal static class LocalDefaults
         : Artifacts() is { } artifacts ? LocalIssuer.Find(artifacts)
         : null;
 
+    /// <summary>What the local AppHost has personal data protected with; null when none has run here yet.</summary>
+    public static string? PersonalDataKey() =>
+        Artifacts() is { } artifacts && LocalKey.Find(artifacts, LocalKey.PersonalData) is { } key ? Convert.ToBase64String(key) : null;
+
     private static string? Artifacts()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);

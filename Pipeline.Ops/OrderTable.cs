@@ -23,7 +23,9 @@ internal sealed record TableItem(string OrderId, Change? Change, string? Undecod
     /// <param name="image">The item with its type tags.</param>
     /// <param name="sequenceNumber">The rank of the snapshot.</param>
     /// <param name="readAt">When the reading of the table began.</param>
-    public static TableItem Decode(string orderId, Image image, SequenceNumber sequenceNumber, DateTimeOffset readAt)
+    /// <param name="protector">With the key of the function.</param>
+    public static TableItem Decode(
+        string orderId, Image image, SequenceNumber sequenceNumber, DateTimeOffset readAt, PersonalDataProtector protector)
     {
         try
         {
@@ -39,7 +41,7 @@ internal sealed record TableItem(string OrderId, Change? Change, string? Undecod
                     NewImage = image,
                     SequenceNumber = sequenceNumber.ToString(),
                 },
-            });
+            }, protector);
             var change = ChangeDecoder.Decode(record);
             return new TableItem(orderId, change with { EventId = ObjectKeys.SnapshotId(change) }, null);
         }
@@ -50,8 +52,9 @@ internal sealed record TableItem(string OrderId, Change? Change, string? Undecod
     }
 
     /// <summary>Of an item as the SDK gives it.</summary>
-    public static TableItem Decode(Dictionary<string, AttributeValue> item, SequenceNumber sequenceNumber, DateTimeOffset readAt) =>
-        Decode(item["order_id"].S, item.ToDictionary(attribute => attribute.Key, attribute => Tagged(attribute.Value)), sequenceNumber, readAt);
+    public static TableItem Decode(
+        Dictionary<string, AttributeValue> item, SequenceNumber sequenceNumber, DateTimeOffset readAt, PersonalDataProtector protector) =>
+        Decode(item["order_id"].S, item.ToDictionary(attribute => attribute.Key, attribute => Tagged(attribute.Value)), sequenceNumber, readAt, protector);
 
     /// <summary>The SDK's type of a value and Lambda's differ in nothing but their names.</summary>
     private static TaggedValue Tagged(AttributeValue value) => new()

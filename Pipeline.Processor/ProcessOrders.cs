@@ -10,7 +10,10 @@ namespace Pipeline.Processor;
 /// The Lambda <c>process_orders</c>: one batch of stream records → one change file. A batch is failed until all of
 /// it is stored; then it is acknowledged.
 /// </summary>
-public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
+/// <param name="objects">Where files go.</param>
+/// <param name="protection">Gives what personal data is protected with; an <see cref="IOException"/> when it cannot just now.</param>
+/// <param name="time">The clock.</param>
+public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken, ValueTask<PersonalDataProtector>> protection, TimeProvider time)
 {
     public static readonly ActivitySource Activities = new("Pipeline.Processor");
 
@@ -28,18 +31,31 @@ public sealed class ProcessOrders(IObjectWriter objects, TimeProvider time)
             return new StreamsEventResponse { BatchItemFailures = [] };
         }
 
-        // 1. Decode each record once, into a typed change or into the reason why it is none.
+        // 1. Decode each record once, into a typed change or into the reason why it is none. Without the key that personal
+        //    data is protected with, nothing is written at all.
+        PersonalDataProtector protector;
+        try
+        {
+            using var timeout = new CancellationTokenSource(TimeToStore(context), time);
+            protector = await protection(timeout.Token);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException)
+        {
+            context.Logger.LogError(e, "There is no key for personal data; the batch will be delivered again");
+            return new StreamsEventResponse { BatchItemFailures = [new() { ItemIdentifier = Lowest(records) }] };
+        }
+
         var changes = new List<Change>(records.Count);
         var poison = new List<QuarantinedRecord>();
         foreach (var record in records)
         {
             try
             {
-                changes.Add(ChangeDecoder.Decode(EventRecord.ToStreamRecord(record)));
+                changes.Add(ChangeDecoder.Decode(EventRecord.ToStreamRecord(record, protector)));
             }
             catch (UndecodableRecordException e)
             {
-                poison.Add(new QuarantinedRecord(e.Message, record));
+                poison.Add(QuarantinedRecord.Of(e.Message, record, protector));
             }
         }
 

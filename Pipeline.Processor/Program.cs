@@ -15,6 +15,17 @@ if (string.IsNullOrWhiteSpace(bucket))
     return 1;
 }
 
+Func<CancellationToken, ValueTask<PersonalDataProtector>> protection;
+try
+{
+    protection = PersonalDataKey.From(Environment.GetEnvironmentVariable);
+}
+catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}
+
 // Three attempts of at most 10 s each: longer than any healthy PUT of a few MB, and together shorter than the
 // function's timeout. What still fails then is failed to the stream, which delivers the batch again.
 using var s3 = new AmazonS3Client(new AmazonS3Config { Timeout = TimeSpan.FromSeconds(10), MaxErrorRetry = 2 });
@@ -34,6 +45,6 @@ using var onTerminate = System.Runtime.InteropServices.PosixSignalRegistration.C
         stop.Cancel();
     });
 
-var function = new ProcessOrders(new S3ObjectWriter(s3, bucket), TimeProvider.System);
+var function = new ProcessOrders(new S3ObjectWriter(s3, bucket), protection, TimeProvider.System);
 await EntryPoint.RunAsync(function, traces, cancellationToken: stop.Token);
 return 0;

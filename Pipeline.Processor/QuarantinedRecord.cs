@@ -1,11 +1,12 @@
 using System.Text.Json.Serialization;
 using Amazon.Lambda.DynamoDBEvents;
+using Pipeline.Core;
 
 namespace Pipeline.Processor;
 
 /// <summary>
-/// A record that could not be decoded, whole: with every type tag, as the event had it, so that it can be decoded
-/// again when the cause is mended. It follows from the record alone: a batch that comes again writes the same bytes.
+/// A record that could not be decoded, whole: with every type tag, as the event had it but for personal data, which is
+/// protected, so that it can be decoded again when the cause is mended. It follows from the record alone: a batch that comes again writes the same bytes.
 /// </summary>
 public sealed record QuarantinedRecord(
     [property: JsonPropertyName("reason")] string Reason,
@@ -17,6 +18,18 @@ public sealed record QuarantinedRecord(
     /// </summary>
     [JsonPropertyName("attempt")]
     public int Attempt { get; init; } = 1;
+
+    /// <summary>
+    /// The id of the key that the record's personal data is protected with: a redrive leaves it as it is. Only the
+    /// function writes this, so no client can pass a value off as protected. Null in objects of before there was
+    /// protection, which hold clear values.
+    /// </summary>
+    [JsonPropertyName("protected_with")]
+    public string? ProtectedWith { get; init; }
+
+    /// <summary>With the record's personal data protected.</summary>
+    public static QuarantinedRecord Of(string reason, DynamoDBEvent.DynamodbStreamRecord? record, PersonalDataProtector protector) =>
+        new(reason, EventRecord.Protected(record, protector)) { ProtectedWith = protector.KeyId };
 
     public ReadOnlyMemory<byte> ToJson()
     {

@@ -35,17 +35,18 @@ internal static class BackfillCommand
         {
             export, segments, rate, restart, temporary, json,
         };
-        endpoints.AddTo(command, endpoints.Aws, endpoints.DynamoDb, endpoints.S3, endpoints.Table, endpoints.Bucket);
+        endpoints.AddTo(command, endpoints.Aws, endpoints.DynamoDb, endpoints.S3, endpoints.Table, endpoints.Bucket, endpoints.PersonalDataKey);
         command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(Failed, async () =>
         {
             var console = Terminal.Create(parsed.GetValue(json));
             var table = endpoints.TableOf(parsed);
+            using var protector = endpoints.PersonalDataOf(parsed);
             using var dynamo = endpoints.DynamoDbOf(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
             using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
             var budget = new ReadBudget(parsed.GetValue(rate) ?? (parsed.GetValue(endpoints.Aws) ? Options.RateOnAws : null), TimeProvider.System);
             IBackfillSource source = parsed.GetValue(export) is { } place
-                ? new ExportSource(Open(place, s3), Options.TemporaryOf(parsed, temporary))
-                : new TableSource(new OrderTable(dynamo, table, budget));
+                ? new ExportSource(Open(place, s3), protector, Options.TemporaryOf(parsed, temporary))
+                : new TableSource(new OrderTable(dynamo, table, budget), protector);
             using var run = new BackfillRun(
                 new S3ObjectStore(s3, endpoints.BucketOf(parsed)), source, parsed.GetValue(segments), ObjectKeys.BackfillState(table), TimeProvider.System);
 

@@ -215,7 +215,7 @@ internal sealed class BackfillRun(
 }
 
 /// <summary>The table, scanned in parallel segments.</summary>
-internal sealed class TableSource(OrderTable table) : IBackfillSource
+internal sealed class TableSource(OrderTable table, PersonalDataProtector protector) : IBackfillSource
 {
     public async Task<BackfillSource> DescribeAsync(CancellationToken cancellationToken)
     {
@@ -228,7 +228,7 @@ internal sealed class TableSource(OrderTable table) : IBackfillSource
     {
         await foreach (var page in table.ScanAsync(part, parts, after, cancellationToken))
         {
-            yield return new BackfillPage([.. page.Items.Select(item => TableItem.Decode(item, SequenceNumber.Zero, readAt))], page.LastKey);
+            yield return new BackfillPage([.. page.Items.Select(item => TableItem.Decode(item, SequenceNumber.Zero, readAt, protector))], page.LastKey);
         }
     }
 }

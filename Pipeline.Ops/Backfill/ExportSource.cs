@@ -21,8 +21,9 @@ internal delegate Task<Stream> OpenExportFile(string file, CancellationToken can
 /// against its count before the file is noted as done.
 /// </summary>
 /// <param name="open">Where it lies.</param>
+/// <param name="protector">With the key of the function.</param>
 /// <param name="temporaryFolder">Where one data file for each parallel reader is kept while it is read.</param>
-internal sealed class ExportSource(OpenExportFile open, string temporaryFolder) : IBackfillSource
+internal sealed class ExportSource(OpenExportFile open, PersonalDataProtector protector, string temporaryFolder) : IBackfillSource
 {
     private const string SummaryName = "manifest-summary.json";
     private const string FilesName = "manifest-files.json";
@@ -97,7 +98,7 @@ internal sealed class ExportSource(OpenExportFile open, string temporaryFolder) 
         yield return new BackfillPage(items, After: null);
     }
 
-    private static TableItem Decode(string line, ExportFile file, long number, DateTimeOffset readAt)
+    private TableItem Decode(string line, ExportFile file, long number, DateTimeOffset readAt)
     {
         try
         {
@@ -110,7 +111,7 @@ internal sealed class ExportSource(OpenExportFile open, string temporaryFolder) 
             var parsed = EntryPoint.Serializer.Deserialize<Dictionary<string, Dictionary<string, DynamoDBEvent.AttributeValue>>>(json);
             var item = parsed.GetValueOrDefault("Item");
             return item?.GetValueOrDefault("order_id")?.S is { } orderId
-                ? TableItem.Decode(orderId, item, SequenceNumber.Zero, readAt)
+                ? TableItem.Decode(orderId, item, SequenceNumber.Zero, readAt, protector)
                 : throw new OperatorException($"Line {number} of {file.DataFileS3Key} is no item with an order_id: the export is of another table.");
         }
         catch (JsonSerializerException e)

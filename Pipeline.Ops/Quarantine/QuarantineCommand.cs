@@ -41,7 +41,7 @@ internal static class QuarantineCommand
         {
             json,
         };
-        SetAction(command, withWarehouse: true, async (desk, warehouse, parsed, cancellationToken) =>
+        SetAction(command, new Endpoints(), withWarehouse: true, async (desk, warehouse, parsed, cancellationToken) =>
         {
             var asJson = parsed.GetValue(json);
             var parked = await WithProgressAsync("objects", asJson, progress => desk.ListAsync((done, all) => progress(done, all), cancellationToken));
@@ -76,20 +76,20 @@ internal static class QuarantineCommand
         var key = Key();
         var command = new Command(
             "show",
-            "Print one object as it is: the whole payload, with the personal data in it. Exit code 0, 1 when there is no such object, 2 when the bucket "
+            "Print one object as it is: the whole payload, with name, e-mail and document of the customer in protected form. Exit code 0, 1 when there is no such object, 2 when the bucket "
             + "could not be reached.")
         {
             key,
         };
         MustBeInQuarantine(command, key);
-        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        SetAction(command, new Endpoints(), withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
         {
             if (await desk.ShowAsync(parsed.GetRequiredValue(key), cancellationToken) is not { } content)
             {
                 return await NoSuchObjectAsync(parsed.GetRequiredValue(key));
             }
 
-            await Console.Error.WriteLineAsync("This is the payload as it was written, personal data among it: do not pass it on.");
+            await Console.Error.WriteLineAsync("This is the payload as it was written, personal data protected where it is known to be: do not pass it on.");
             Console.Out.WriteLine(Encoding.UTF8.GetString(content));
             return 0;
         });
@@ -118,13 +118,16 @@ internal static class QuarantineCommand
                 result.AddError("Say what to redrive: the KEY of one object, or --all.");
             }
         });
-        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        var endpoints = new Endpoints();
+        endpoints.AddTo(command, endpoints.PersonalDataKey);
+        SetAction(command, endpoints, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
         {
+            using var protector = endpoints.FindPersonalData(parsed);
             var asJson = parsed.GetValue(json);
             IReadOnlyList<string> keys = parsed.GetValue(key) is { } one
                 ? [one]
                 : [.. (await WithProgressAsync("objects", asJson, progress => desk.ListAsync((done, of) => progress(done, of), cancellationToken))).Select(p => p.Key)];
-            var results = await WithProgressAsync("changes", asJson, progress => desk.RedriveAsync(keys, done => progress(done, keys.Count), cancellationToken));
+            var results = await WithProgressAsync("changes", asJson, progress => desk.RedriveAsync(keys, protector, done => progress(done, keys.Count), cancellationToken));
 
             var writer = Terminal.Create(asJson).Profile.Out.Writer;
             foreach (var failed in results.Where(r => r.Result != RedriveResult.Written))
@@ -164,7 +167,7 @@ internal static class QuarantineCommand
             key, reason,
         };
         MustBeInQuarantine(command, key);
-        SetAction(command, withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
+        SetAction(command, new Endpoints(), withWarehouse: false, async (desk, _, parsed, cancellationToken) =>
         {
             var discarded = parsed.GetRequiredValue(key);
             switch (await desk.DiscardAsync(discarded, parsed.GetRequiredValue(reason).Trim(), Environment.UserName, cancellationToken))
@@ -193,9 +196,9 @@ internal static class QuarantineCommand
         }
     });
 
-    private static void SetAction(Command command, bool withWarehouse, Func<QuarantineDesk, string?, ParseResult, CancellationToken, Task<int>> action)
+    private static void SetAction(
+        Command command, Endpoints endpoints, bool withWarehouse, Func<QuarantineDesk, string?, ParseResult, CancellationToken, Task<int>> action)
     {
-        var endpoints = new Endpoints();
         endpoints.AddTo(command, [endpoints.Aws, endpoints.S3, endpoints.Bucket, .. withWarehouse ? [endpoints.Warehouse] : Array.Empty<Option>()]);
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -208,6 +211,11 @@ internal static class QuarantineCommand
             catch (Exception e) when (e is ObjectStoreException or ObjectUnreadableException)
             {
                 await Console.Error.WriteLineAsync($"{e.Message} Whatever was done may be done again.");
+                return 2;
+            }
+            catch (OperatorException e)
+            {
+                await Console.Error.WriteLineAsync(e.Message);
                 return 2;
             }
         });

@@ -92,10 +92,12 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
     /// the loader has the changes in the warehouse: so none is ever in neither place, and none of its order overtakes it.
     /// </summary>
     /// <param name="keys">In the order of their changes.</param>
+    /// <param name="protector">For objects of before there was protection; all others need no key, and without one these stay.</param>
     /// <param name="progress">Gets how many are done.</param>
     /// <param name="cancellationToken">Ends it between two requests.</param>
     /// <exception cref="Loader.ObjectStoreException">The store gives no answer; what was not answered for can be redriven again.</exception>
-    public async Task<IReadOnlyList<Redriven>> RedriveAsync(IReadOnlyList<string> keys, Action<int>? progress, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<Redriven>> RedriveAsync(
+        IReadOnlyList<string> keys, PersonalDataProtector? protector, Action<int>? progress, CancellationToken cancellationToken)
     {
         var discarded = (await KeysAsync(Names.DiscardedPrefix, cancellationToken)).ToHashSet(StringComparer.Ordinal);
         var place = keys.Index().ToDictionary(key => key.Item, key => key.Index, StringComparer.Ordinal);
@@ -108,7 +110,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
             {
                 results.Add(Discarded(key));
             }
-            else if (await ReadAsync(key, cancellationToken) is not { } payload)
+            else if ((await ReadAsync(key, cancellationToken))?.Protected(protector) is not { } payload)
             {
                 results.Add(new(key, RedriveResult.Gone, "there is no such object"));
             }
@@ -268,6 +270,14 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
             }
         }
 
+        /// <summary>The same with its personal data protected, as it is in all objects but those of before there was protection.</summary>
+        public Payload Protected(PersonalDataProtector? protector) => Record switch
+        {
+            null or { ProtectedWith: not null } => this,
+            _ when protector is null => this with { Problem = "it was parked with clear personal data; give the key to protect it with (docs/privacy.md)" },
+            _ => this with { Record = QuarantinedRecord.Of(Record.Reason, Record.Record, protector) with { Attempt = Record.Attempt } },
+        };
+
         public bool TryDecode(out Change change, out string reason)
         {
             reason = "";
@@ -279,7 +289,7 @@ internal sealed class QuarantineDesk(IObjectStore objects, TimeProvider time)
 
             try
             {
-                change = ChangeDecoder.Decode(EventRecord.ToStreamRecord(Record!.Record));
+                change = ChangeDecoder.Decode(EventRecord.ToStreamRecord(Record!));
                 return true;
             }
             catch (UndecodableRecordException e)

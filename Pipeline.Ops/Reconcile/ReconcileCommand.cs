@@ -35,6 +35,10 @@ internal static class ReconcileCommand
         {
             Description = "Write the present image of each differing order as a change file, wait for the loader, and look again. The warehouse itself is never edited.",
         };
+        var newKey = new Option<bool>("--new-key")
+        {
+            Description = "The key for personal data was changed: take it although the warehouse has nothing that is protected with it yet.",
+        };
         var temporary = Options.Temporary("some 60 bytes an order");
         var json = Options.Json();
         segments.MustBeIn(1, 256);
@@ -47,13 +51,14 @@ internal static class ReconcileCommand
             + "deadline passes. Exit code 0 when both sides are equal, 1 when an order differs, 2 when it could not be told (a side was away, or "
             + "orders kept changing). See docs/reconcile.md.")
         {
-            segments, rate, deadline, list, certificate, repair, temporary, json,
+            segments, rate, deadline, list, certificate, repair, newKey, temporary, json,
         };
-        endpoints.AddTo(command, endpoints.Aws, endpoints.DynamoDb, endpoints.S3, endpoints.Table, endpoints.Bucket, endpoints.Warehouse);
+        endpoints.AddTo(command, endpoints.Aws, endpoints.DynamoDb, endpoints.S3, endpoints.Table, endpoints.Bucket, endpoints.Warehouse, endpoints.PersonalDataKey);
         command.SetAction((parsed, cancellationToken) => Terminal.GuardAsync(CouldNotTell, async () =>
         {
             var asJson = parsed.GetValue(json);
             var console = Terminal.Create(asJson);
+            using var protector = endpoints.PersonalDataOf(parsed);
             using var received = new ReceivedBytes();
             using var dynamo = endpoints.DynamoDbOf(parsed, Terminal.RequestTimeout, Terminal.RequestRetries, received);
             using var s3 = endpoints.S3Of(parsed, Terminal.RequestTimeout, Terminal.RequestRetries);
@@ -67,9 +72,10 @@ internal static class ReconcileCommand
                 received,
                 warehouse,
                 new S3ObjectStore(s3, endpoints.BucketOf(parsed)),
+                protector,
                 new ReconcileOptions(
                     parsed.GetValue(segments), parsed.GetValue(deadline), parsed.GetValue(list), parsed.GetValue(repair),
-                    Options.TemporaryOf(parsed, temporary)),
+                    Options.TemporaryOf(parsed, temporary), parsed.GetValue(newKey)),
                 TimeProvider.System);
 
             var result = await Terminal.WatchAsync(

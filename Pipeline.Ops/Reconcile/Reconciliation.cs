@@ -12,7 +12,8 @@ namespace Pipeline.Ops.Reconcile;
 /// <param name="ListMax">Differences that are listed; all of them are counted.</param>
 /// <param name="Repair">Write changes for what differs, and look again.</param>
 /// <param name="TemporaryFolder">For the spool, some 60 bytes an order.</param>
-internal sealed record ReconcileOptions(int Segments, TimeSpan Deadline, int ListMax, bool Repair, string TemporaryFolder);
+/// <param name="IsNewKey">The key for personal data was changed, and the warehouse need not know it.</param>
+internal sealed record ReconcileOptions(int Segments, TimeSpan Deadline, int ListMax, bool Repair, string TemporaryFolder, bool IsNewKey = false);
 
 /// <summary>Where a reconciliation stands; written by it, read by a progress bar.</summary>
 internal sealed class ReconcileProgress
@@ -33,7 +34,8 @@ internal sealed class ReconcileProgress
 /// was on its way has arrived or the deadline passes. Memory does not grow with the table.
 /// </summary>
 internal sealed class Reconciliation(
-    OrderTable table, ReceivedBytes tableBytes, WarehouseReader warehouse, IObjectStore objects, ReconcileOptions options, TimeProvider time)
+    OrderTable table, ReceivedBytes tableBytes, WarehouseReader warehouse, IObjectStore objects, PersonalDataProtector protector, ReconcileOptions options,
+    TimeProvider time)
 {
     /// <summary>Orders of differing buckets that are in memory at once.</summary>
     private const int OrdersInMemory = 100_000;
@@ -60,6 +62,14 @@ internal sealed class Reconciliation(
         var startedAt = time.GetUtcNow();
         var started = time.GetTimestamp();
         var receivedBefore = tableBytes.Count;
+
+        // 0. With another key every order would differ.
+        if (!options.IsNewKey && await warehouse.PersonalDataKeysAsync(cancellationToken) is { Count: > 0 } keys && !keys.Contains(protector.KeyId))
+        {
+            throw new OperatorException(
+                $"The warehouse's personal data is protected with the key {string.Join(" and ", keys.Order(StringComparer.Ordinal))}; the key that was given is "
+                + $"{protector.KeyId}. Give the key that process_orders has, or --new-key when that was changed (docs/privacy.md).");
+        }
 
         // 1. The table, all of it: a digest for each bucket in memory, an entry for each order on disk.
         var description = await table.DescribeAsync(cancellationToken);
@@ -329,16 +339,16 @@ internal sealed class Reconciliation(
         var items = new Dictionary<string, (TableOrder, Change?)>(StringComparer.Ordinal);
         foreach (var item in await table.GetAsync(orderIds, cancellationToken))
         {
-            var decoded = TableItem.Decode(item, SequenceNumber.Zero, readAt);
+            var decoded = TableItem.Decode(item, SequenceNumber.Zero, readAt, protector);
             items.Add(decoded.OrderId, (OrderOf(decoded), decoded.Change));
         }
 
         return items;
     }
 
-    private static (string OrderId, TableOrder Order) Decoded(Dictionary<string, AttributeValue> item, DateTimeOffset readAt)
+    private (string OrderId, TableOrder Order) Decoded(Dictionary<string, AttributeValue> item, DateTimeOffset readAt)
     {
-        var decoded = TableItem.Decode(item, SequenceNumber.Zero, readAt);
+        var decoded = TableItem.Decode(item, SequenceNumber.Zero, readAt, protector);
         return (decoded.OrderId, OrderOf(decoded));
     }
 

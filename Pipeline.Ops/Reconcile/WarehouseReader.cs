@@ -79,6 +79,25 @@ internal sealed class WarehouseReader : IAsyncDisposable
 
     private static string Placeholders(int count) => string.Join(", ", Enumerable.Range(1, count).Select(n => $"${n}"));
 
+    /// <summary>The ids of the keys that the personal data in the newest orders is protected with.</summary>
+    public async Task<IReadOnlySet<string>> PersonalDataKeysAsync(CancellationToken cancellationToken)
+    {
+        // While a new key comes into use the newest orders have it, all others the old one.
+        const int Newest = 1_000;
+
+        var keys = new HashSet<string>(StringComparer.Ordinal);
+        await using var query = Command(string.Create(
+            CultureInfo.InvariantCulture,
+            $"SELECT {_sql.Document} FROM orders WHERE NOT is_deleted AND updated_at IS NOT NULL ORDER BY updated_at DESC LIMIT {Newest}"));
+        await using var rows = await query.ExecuteReaderAsync(cancellationToken);
+        while (await rows.ReadAsync(cancellationToken))
+        {
+            keys.UnionWith(PersonalData.KeyIdsIn(rows.GetString(0)));
+        }
+
+        return keys;
+    }
+
     /// <summary>The digest of each bucket over all orders that are not removed: one statement, so one snapshot.</summary>
     public async Task<DigestSum[]> DigestsAsync(CancellationToken cancellationToken)
     {

@@ -32,6 +32,8 @@ public sealed class DeploymentTests(Synthesis synthesis)
 
         var changed = new TemplateView(synthesis.Deployable.Json);
         changed["ProcessOrdersRunFunction"]["MemorySize"] = 3008;
+        // AWS's own, which moto does not have and asks for in a change.
+        changed["ProcessOrdersRunFunction"].Remove("Layers");
         await moto.CloudFormationAsync("UpdateStack", changed.Root.ToJsonString());
 
         Assert.Equal("UPDATE_COMPLETE", await moto.StackStatusAsync());

@@ -28,6 +28,7 @@ public sealed class NagTests(Synthesis synthesis)
         ["AwsSolutions-SQS3 AlarmsQuarantined"] = EndOfTheLine,
         ["AwsSolutions-RS4 WarehouseCluster"] = "The security group lets in the loader and nobody else; another port would hide nothing.",
         ["AwsSolutions-SMG4 OrdersApiCursorKey"] = "A new key ends every list that somebody is reading, and an old one opens nothing: it is changed by hand.",
+        ["AwsSolutions-SMG4 ProcessOrdersPersonalDataKey"] = "With a new key the same person becomes another: it is changed by hand, see docs/privacy.md.",
         ["AwsSolutions-SMG4 WarehouseLoaderSecret"] =
             "Rotation takes a function from AWS's application repository, which nobody here wrote. The administrator's password is rotated by Redshift.",
     };

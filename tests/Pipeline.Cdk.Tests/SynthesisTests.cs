@@ -90,6 +90,8 @@ public sealed class SynthesisTests(Synthesis synthesis)
             "ChangesAccessLogs.UpdateReplacePolicy: Retain -> Delete",
             "ChangesBucket.DeletionPolicy: RetainExceptOnCreate -> Delete",
             "ChangesBucket.UpdateReplacePolicy: Retain -> Delete",
+            "ProcessOrdersPersonalDataKey.DeletionPolicy: Retain -> Delete",
+            "ProcessOrdersPersonalDataKey.UpdateReplacePolicy: Retain -> Delete",
             "ProcessOrdersRunLogs.RetentionInDays: 90 -> 7",
             // An interface endpoint costs by the hour and zone.
             "NetworkVpcSecretsManager.SubnetIds.1: ${NetworkVpcIsolatedSubnet2Subnet} -> ",

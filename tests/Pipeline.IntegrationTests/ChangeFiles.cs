@@ -29,6 +29,23 @@ internal static class ChangeFiles
         return lines;
     }
 
+    /// <summary>Every value of every row of a folder of change files, as text.</summary>
+    public static List<string> TextsWithDuckDb(string folder)
+    {
+        using var connection = new DuckDBConnection("DataSource=:memory:");
+        connection.Open();
+        using var command = connection.CreateCommand();
+        command.CommandText = $"select * from read_parquet('{folder}/**/*.parquet')";
+        using var reader = command.ExecuteReader();
+        var texts = new List<string>();
+        while (reader.Read())
+        {
+            texts.Add(string.Join('\n', Enumerable.Range(0, reader.FieldCount).Select(column => Text(reader.GetValue(column)))));
+        }
+
+        return texts;
+    }
+
     public static string Line(DbDataReader reader)
     {
         var last = reader.FieldCount - 1;

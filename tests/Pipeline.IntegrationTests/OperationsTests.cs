@@ -86,7 +86,7 @@ public class OperationsTests(PipelineFixture pipeline)
 
         // Snapshots may be in the history or known already, so the changes are not counted.
         await pipeline.OpsAsync(["reconcile", "--deadline", "100s"], Cancelled);
-        Assert.Empty(await TableAndWarehouse.DifferencesAsync(pipeline.DynamoDb, Core.Names.Table, pipeline.Warehouse, Cancelled));
+        Assert.Empty(await TableAndWarehouse.DifferencesAsync(pipeline.DynamoDb, Core.Names.Table, pipeline.PersonalDataKey, pipeline.Warehouse, Cancelled));
         await FilesAreLoadedAsync();
     }
 

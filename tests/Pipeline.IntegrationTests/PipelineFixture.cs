@@ -51,6 +51,9 @@ public sealed class PipelineFixture : IAsyncLifetime
         }
     }
 
+    /// <summary>What the function protects personal data with.</summary>
+    public string PersonalDataKey { get; } = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32));
+
     public string EmulatorUrl { get; private set; } = "";
     public HttpClient Api { get; private set; } = null!;
     public IAmazonDynamoDB DynamoDb { get; private set; } = null!;
@@ -101,6 +104,7 @@ public sealed class PipelineFixture : IAsyncLifetime
             [Names.Settings.IdempotencyTableName] = Names.IdempotencyTable,
             [Names.Settings.CursorKey] = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)),
             [Names.Settings.BucketName] = Bucket,
+            [Names.Settings.PersonalDataKey] = PersonalDataKey,
             ["ConnectionStrings__warehouse"] = _servers.WarehouseConnectionString,
         };
         Warehouse = NpgsqlDataSource.Create(_servers.WarehouseConnectionString);
@@ -248,7 +252,7 @@ public sealed class PipelineFixture : IAsyncLifetime
                     return false;
                 }
 
-                differences = await TableAndWarehouse.DifferencesAsync(DynamoDb, Names.Table, Warehouse, cancellationToken);
+                differences = await TableAndWarehouse.DifferencesAsync(DynamoDb, Names.Table, PersonalDataKey, Warehouse, cancellationToken);
                 return differences.Count == 0;
             },
             CatchUpDeadline,

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Json;
 using System.Net.Sockets;
@@ -95,7 +96,12 @@ public sealed class PublishedFunctionsTests
             [Names.Settings.IdempotencyTableName] = Names.IdempotencyTable,
             ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{apiPort}",
         });
-        await using var process = Start(Names.Function, new() { [Names.Settings.BucketName] = Bucket });
+        await using var process = Start(Names.Function, new()
+        {
+            [Names.Settings.BucketName] = Bucket,
+            [Names.Settings.PersonalDataSecretArn] = SecretsExtension.PersonalDataArn,
+            ["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] = $"{secrets.Port}",
+        });
         await using var loader = Start("load_orders", new()
         {
             [Names.Settings.BucketName] = Bucket,
@@ -111,7 +117,7 @@ public sealed class PublishedFunctionsTests
         var answer = await InvokeAsync(http, "orders_api", ApiEvent(issuer.Token("m-1"), "POST", "/orders", """
             {
               "order_id": "published-1", "merchant_id": "m-1", "currency": "BRL",
-              "customer": { "customer_id": "c-1", "city": "Recife", "state": "PE" },
+              "customer": { "customer_id": "c-1", "name": "Ana Souza", "city": "Recife", "state": "PE" },
               "items": [{ "product_id": "p-1", "seller_id": "s-1", "quantity": 2, "unit_price": 21.90, "freight": 7.5 }],
               "payments": [{ "method": "pix", "installments": 1, "amount": 51.30 }]
             }
@@ -126,7 +132,12 @@ public sealed class PublishedFunctionsTests
         await sqs.SendMessageAsync(new SendMessageRequest { QueueUrl = queue, MessageGroupId = "load", MessageBody = ObjectCreated(key!) }, Cancelled);
 
         await UntilAsync(async () => await LoadedAsync(postgres) == "published-1|1|created|51.30", "the order is in the warehouse", loader);
-        Assert.True(secrets.Asked > 0);
+        Assert.True(secrets.Asked.Contains(SecretsExtension.SecretArn) && secrets.Asked.Contains(SecretsExtension.PersonalDataArn));
+        await using (var names = postgres.CreateCommand("SELECT document::jsonb #>> '{customer,name}' FROM orders"))
+        {
+            Assert.StartsWith("hmac:", (string?)await names.ExecuteScalarAsync(Cancelled), StringComparison.Ordinal);
+        }
+
         Assert.Empty(redshift.Troubles);
         Assert.DoesNotContain(redshift.Password, loader.Log, StringComparison.Ordinal);
 
@@ -235,6 +246,7 @@ public sealed class PublishedFunctionsTests
     /// <summary>The AWS Parameters and Secrets Lambda extension: answers whoever knows the session's token.</summary>
     private sealed class SecretsExtension : IAsyncDisposable
     {
+        public const string PersonalDataArn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:order-pipeline/personal-data-AbCdEf";
         public const string SecretArn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:order-pipeline/warehouse-loader-AbCdEf";
 
         private readonly HttpListener _listener = new();
@@ -249,7 +261,8 @@ public sealed class PublishedFunctionsTests
 
         public int Port { get; } = LoopbackPorts.Free();
 
-        public int Asked { get; private set; }
+        /// <summary>The secrets that were asked for.</summary>
+        public ConcurrentBag<string> Asked { get; } = [];
 
         public async ValueTask DisposeAsync()
         {
@@ -271,12 +284,17 @@ public sealed class PublishedFunctionsTests
                     return;
                 }
 
+                var asked = context.Request.QueryString["secretId"];
                 var isRight = context.Request.Headers["X-Aws-Parameters-Secrets-Token"] == sessionToken
-                    && context.Request.Url!.AbsolutePath == "/secretsmanager/get" && context.Request.QueryString["secretId"] == SecretArn;
-                Asked += isRight ? 1 : 0;
+                    && context.Request.Url!.AbsolutePath == "/secretsmanager/get" && asked is SecretArn or PersonalDataArn;
                 context.Response.StatusCode = isRight ? 200 : 401;
-                var secret = JsonSerializer.Serialize(new { username = "loader", password });
-                var body = Encoding.UTF8.GetBytes(isRight ? JsonSerializer.Serialize(new { ARN = SecretArn, SecretString = secret }) : "{}");
+                var secret = asked == SecretArn ? JsonSerializer.Serialize(new { username = "loader", password }) : "a key of this test, which nobody else has";
+                if (isRight)
+                {
+                    Asked.Add(asked!);
+                }
+
+                var body = Encoding.UTF8.GetBytes(isRight ? JsonSerializer.Serialize(new { ARN = asked, SecretString = secret }) : "{}");
                 await context.Response.OutputStream.WriteAsync(body);
                 context.Response.Close();
             }

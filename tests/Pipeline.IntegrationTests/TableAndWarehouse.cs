@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json.Nodes;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
@@ -14,9 +16,14 @@ internal static class TableAndWarehouse
 {
     /// <returns>A line per difference; empty when the table and the warehouse hold the same orders, versions and documents.</returns>
     public static async Task<IReadOnlyList<string>> DifferencesAsync(
-        IAmazonDynamoDB dynamoDb, string table, NpgsqlDataSource warehouse, CancellationToken cancellationToken)
+        IAmazonDynamoDB dynamoDb, string table, string personalDataKey, NpgsqlDataSource warehouse, CancellationToken cancellationToken)
     {
         var items = await ReadTableAsync(dynamoDb, table, cancellationToken);
+        foreach (var (_, document) in items.Values)
+        {
+            Protect(document["customer"] as JsonObject, Encoding.UTF8.GetBytes(personalDataKey));
+        }
+
         var rows = await ReadWarehouseAsync(warehouse, cancellationToken);
         var differences = new List<string>();
         foreach (var (orderId, item) in items)
@@ -73,6 +80,29 @@ internal static class TableAndWarehouse
         }
 
         return rows;
+    }
+
+    /// <summary>Personal data as docs/privacy.md says that the warehouse has it.</summary>
+    private static void Protect(JsonObject? customer, byte[] key)
+    {
+        const string Rule = "order-pipeline/personal-data/1";
+        foreach (var name in (string[])["name", "email", "document"])
+        {
+            if ((string?)customer?[name] is not { } value)
+            {
+                continue;
+            }
+
+            var normal = name switch
+            {
+                "name" => string.Join(' ', value.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)).ToLowerInvariant(),
+                "email" => value.Trim().ToLowerInvariant(),
+                _ => string.Concat(value.Where(char.IsLetterOrDigit)).ToUpperInvariant(),
+            };
+            var keyId = Convert.ToHexStringLower(HMACSHA256.HashData(key, Encoding.UTF8.GetBytes($"{Rule}\0key id")))[..8];
+            var hash = HMACSHA256.HashData(key, Encoding.UTF8.GetBytes($"{Rule}\0customer.{name}\0{normal}"));
+            customer![name] = $"hmac:{keyId}:{Convert.ToBase64String(hash[..16]).TrimEnd('=').Replace('+', '-').Replace('/', '_')}";
+        }
     }
 
     private static JsonNode? PlainJson(AttributeValue value) => value switch

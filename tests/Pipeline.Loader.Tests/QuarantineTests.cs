@@ -220,7 +220,7 @@ public class QuarantineTests(PostgresFixture postgres)
 
         // As little decodable as before: it stays, tried once more.
         var desk = Desk(harness.Objects);
-        Assert.Equal([new Redriven(key, RedriveResult.StillUndecodable, "attribute 'version' is not a number")], await desk.RedriveAsync([key], null, Cancelled));
+        Assert.Equal([new Redriven(key, RedriveResult.StillUndecodable, "attribute 'version' is not a number")], await desk.RedriveAsync([key], null, null, Cancelled));
         var listed = Assert.Single(await desk.ListAsync(null, Cancelled));
         Assert.Equal(("o-1", Changes.Sequence(2).ToString(), 2, "attribute 'version' is not a number"), (listed.OrderId, listed.SequenceNumber, listed.Attempt, listed.Reason));
 
@@ -231,6 +231,28 @@ public class QuarantineTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task What_was_parked_with_clear_personal_data_is_redriven_with_a_key_only_and_protected_then()
+    {
+        using var harness = new Harness(new MemoryWarehouse());
+        var record = Record("o-1", 2);
+        record.Dynamodb.NewImage["customer"] = new() { M = new() { ["email"] = new() { S = "ana@example.com" } } };
+        var content = new QuarantinedRecord("attribute 'version' is not a number", record) { Attempt = 3 }.ToJson();
+        var key = EventRecord.QuarantineKey(record, content);
+        harness.Objects.Put(key, content.ToArray());
+        var desk = Desk(harness.Objects);
+
+        Assert.Equal(RedriveResult.Unreadable, Assert.Single(await desk.RedriveAsync([key], null, null, Cancelled)).Result);
+        using var protector = new PersonalDataProtector("a key of the tests, which nobody else has");
+        Assert.Equal(RedriveResult.StillUndecodable, Assert.Single(await desk.RedriveAsync([key], protector, null, Cancelled)).Result);
+
+        var parked = System.Text.Encoding.UTF8.GetString((await desk.ShowAsync(key, Cancelled))!);
+        Assert.DoesNotContain("ana@example.com", parked, StringComparison.Ordinal);
+        Assert.Contains(protector.KeyId, parked, StringComparison.Ordinal);
+        Assert.Equal(4, Assert.Single(await desk.ListAsync(null, Cancelled)).Attempt);
+        Assert.Equal(RedriveResult.StillUndecodable, Assert.Single(await desk.RedriveAsync([key], null, null, Cancelled)).Result);
+    }
+
+    [Fact]
     public async Task A_record_that_newer_code_can_decode_is_redriven_with_every_field()
     {
         await using var database = await postgres.CreateDatabaseAsync();
@@ -238,7 +260,7 @@ public class QuarantineTests(PostgresFixture postgres)
         // What is in the object is what counts: this one was put there by a version that knew less.
         var record = Record("o-1", 2);
         record.Dynamodb.NewImage["version"] = new() { N = "2" };
-        var content = new QuarantinedRecord("attribute 'version' is not a number", record).ToJson();
+        var content = (new QuarantinedRecord("attribute 'version' is not a number", record) { ProtectedWith = "12345678" }).ToJson();
         harness.Objects.Put(EventRecord.QuarantineKey(record, content), content.ToArray());
         await harness.Objects.PutAsync([Good("o-1", 1), Good("o-1", 3)]);
         await harness.DrainAsync();
@@ -273,7 +295,7 @@ public class QuarantineTests(PostgresFixture postgres)
         // And is shown, redriven and discarded like any other.
         var desk = Desk(harness.Objects);
         Assert.Equal(Key, Assert.Single(await desk.ListAsync(null, Cancelled)).Key);
-        Assert.NotEqual(RedriveResult.Written, Assert.Single(await desk.RedriveAsync([Key], null, Cancelled)).Result);
+        Assert.NotEqual(RedriveResult.Written, Assert.Single(await desk.RedriveAsync([Key], null, null, Cancelled)).Result);
         Assert.Equal(DiscardResult.Discarded, await desk.DiscardAsync(Key, "rubbish", "ana", Cancelled));
         Assert.Empty(harness.Objects.Keys(Names.QuarantinePrefix));
     }
@@ -432,8 +454,8 @@ public class QuarantineTests(PostgresFixture postgres)
 
         Assert.Equal(["2|1|3|0|0"], await CountsAsync(database));
         Assert.Empty(harness.Objects.Keys(Names.QuarantinePrefix));
-        Assert.Empty(await Desk(harness.Objects).RedriveAsync([], null, Cancelled));
-        Assert.Equal(RedriveResult.Gone, Assert.Single(await Desk(harness.Objects).RedriveAsync([$"{Names.QuarantinePrefix}x.json"], null, Cancelled)).Result);
+        Assert.Empty(await Desk(harness.Objects).RedriveAsync([], null, null, Cancelled));
+        Assert.Equal(RedriveResult.Gone, Assert.Single(await Desk(harness.Objects).RedriveAsync([$"{Names.QuarantinePrefix}x.json"], null, null, Cancelled)).Result);
     }
 
     [Fact]
@@ -538,7 +560,7 @@ public class QuarantineTests(PostgresFixture postgres)
 
         // It came back (a batch was delivered again), is not redriven, and is discarded once more.
         harness.Objects.Put(key, payload);
-        Assert.Equal(RedriveResult.Discarded, Assert.Single(await desk.RedriveAsync([key], null, Cancelled)).Result);
+        Assert.Equal(RedriveResult.Discarded, Assert.Single(await desk.RedriveAsync([key], null, null, Cancelled)).Result);
         Assert.Equal(DiscardResult.Discarded, await desk.DiscardAsync(key, "again", "ben", Cancelled));
 
         using var record = JsonDocument.Parse(harness.Objects.Read($"{Names.DiscardedPrefix}dt=2026-11-24/o-1-1.json"));
@@ -685,7 +707,7 @@ public class QuarantineTests(PostgresFixture postgres)
         var record = Record("o-1", 2);
         record.Dynamodb.NewImage["version"] = new() { N = "2" };
         record.Dynamodb.NewImage["merchant_id"] = new() { S = "poison" };
-        var content = new QuarantinedRecord("attribute 'version' is not a number", record).ToJson();
+        var content = (new QuarantinedRecord("attribute 'version' is not a number", record) { ProtectedWith = "12345678" }).ToJson();
         var key = EventRecord.QuarantineKey(record, content);
         harness.Objects.Put(key, content.ToArray());
         await harness.Objects.PutAsync([Good("o-1", 1), Good("o-1", 3)]);
@@ -697,7 +719,7 @@ public class QuarantineTests(PostgresFixture postgres)
         using (var parked = JsonDocument.Parse(harness.Objects.Read(key)))
         using (var before = JsonDocument.Parse(content))
         {
-            Assert.Equal(["reason", "record", "attempt"], parked.RootElement.EnumerateObject().Select(member => member.Name));
+            Assert.Equal(["reason", "record", "attempt", "protected_with"], parked.RootElement.EnumerateObject().Select(member => member.Name));
             Assert.True(JsonElement.DeepEquals(before.RootElement.GetProperty("record"), parked.RootElement.GetProperty("record")));
             Assert.Equal((Refused, 2), (parked.RootElement.GetProperty("reason").GetString(), parked.RootElement.GetProperty("attempt").GetInt32()));
         }
@@ -739,7 +761,7 @@ public class QuarantineTests(PostgresFixture postgres)
         });
         if (write == "redrive")
         {
-            Assert.Equal(RedriveResult.Discarded, Assert.Single(await Desk(interposed).RedriveAsync([key], null, Cancelled)).Result);
+            Assert.Equal(RedriveResult.Discarded, Assert.Single(await Desk(interposed).RedriveAsync([key], null, null, Cancelled)).Result);
         }
         else
         {
@@ -843,7 +865,7 @@ public class QuarantineTests(PostgresFixture postgres)
 
             await MendAsync(database);
             var desk = new QuarantineDesk(new FaultyObjects(objects, faults), harness.Time);
-            await PhaseAsync(async () => await desk.RedriveAsync([Key(1, 2)], null, Cancelled));
+            await PhaseAsync(async () => await desk.RedriveAsync([Key(1, 2)], null, null, Cancelled));
             await PhaseAsync(async () => await desk.DiscardAsync(Key(3, 5), "no", "ana", Cancelled));
             await PhaseAsync(() => SettleAsync(harness, rounds: 2));
             states.AddRange(await StateAsync());
@@ -984,7 +1006,7 @@ public class QuarantineTests(PostgresFixture postgres)
     private static string ParkRecord(MemoryObjects objects, string orderId, int n)
     {
         var record = Record(orderId, n);
-        var content = new QuarantinedRecord("attribute 'version' is not a number", record).ToJson();
+        var content = (new QuarantinedRecord("attribute 'version' is not a number", record) { ProtectedWith = "12345678" }).ToJson();
         var key = EventRecord.QuarantineKey(record, content);
         objects.Put(key, content.ToArray());
         return key;
@@ -1014,7 +1036,7 @@ public class QuarantineTests(PostgresFixture postgres)
         var desk = new QuarantineDesk(objects, time);
         var keys = (await desk.ListAsync(null, Cancelled)).Select(p => p.Key).ToList();
         Assert.NotEmpty(keys);
-        var results = await desk.RedriveAsync(keys, null, Cancelled);
+        var results = await desk.RedriveAsync(keys, null, null, Cancelled);
         Assert.Equal(keys, results.Select(r => r.Key));
     }
 

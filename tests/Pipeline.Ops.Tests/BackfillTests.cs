@@ -263,7 +263,7 @@ public class BackfillTests(OpsServers servers)
         await world.LoadAsync();
 
         var source = new ExportSource(
-            inBucket ? ExportSource.InBucket(world.S3, world.Bucket, "exports/AWSDynamoDB/01/") : ExportSource.InFolder(export), world.Temporary);
+            inBucket ? ExportSource.InBucket(world.S3, world.Bucket, "exports/AWSDynamoDB/01/") : ExportSource.InFolder(export), World.Protector, world.Temporary);
         var report = await BackfillAsync(world, source: source);
         await world.LoadAsync();
 
@@ -304,7 +304,7 @@ public class BackfillTests(OpsServers servers)
                 break;
         }
 
-        var refused = await Assert.ThrowsAsync<OperatorException>(() => BackfillAsync(world, source: new ExportSource(ExportSource.InFolder(export), world.Temporary)));
+        var refused = await Assert.ThrowsAsync<OperatorException>(() => BackfillAsync(world, source: new ExportSource(ExportSource.InFolder(export), World.Protector, world.Temporary)));
 
         Assert.Contains(message, refused.Message, StringComparison.Ordinal);
         if (fault is not "table")
@@ -324,7 +324,7 @@ public class BackfillTests(OpsServers servers)
         World world, IObjectStore? objects = null, int segments = 4, IBackfillSource? source = null, Func<Task>? onPage = null,
         int rowsPerFile = ChangeWriter.RowsMax, CancellationToken? kill = null, TimeProvider? time = null)
     {
-        source ??= new TableSource(new OrderTable(world.Dynamo, world.Table, new ReadBudget(null, TimeProvider.System)));
+        source ??= new TableSource(new OrderTable(world.Dynamo, world.Table, new ReadBudget(null, TimeProvider.System)), World.Protector);
         using var run = new BackfillRun(
             objects ?? world.Objects, onPage is null ? source : new Slowly(source, onPage), segments, ObjectKeys.BackfillState(world.Table), time ?? TimeProvider.System,
             rowsPerFile);
@@ -428,7 +428,7 @@ public class BackfillTests(OpsServers servers)
                 yield return new BackfillPage([Item("second-1"), Item("second-2"), Item("second-3")], After: "second-3");
             }
 
-            TableItem Item(string orderId) => TableItem.Decode(World.Order(orderId), SequenceNumber.Zero, readAt);
+            TableItem Item(string orderId) => TableItem.Decode(World.Order(orderId), SequenceNumber.Zero, readAt, World.Protector);
         }
     }
 

@@ -28,7 +28,7 @@ public class ManyOrdersTests(OpsServers servers)
 
         var watch = Stopwatch.StartNew();
         using (var run = new BackfillRun(
-            world.Objects, new TableSource(new OrderTable(world.Dynamo, world.Table, new ReadBudget(null, TimeProvider.System))), 4,
+            world.Objects, new TableSource(new OrderTable(world.Dynamo, world.Table, new ReadBudget(null, TimeProvider.System)), World.Protector), 4,
             ObjectKeys.BackfillState(world.Table), TimeProvider.System))
         {
             var report = await run.RunAsync(restart: false, Cancelled);
@@ -92,6 +92,8 @@ public class ManyOrdersTests(OpsServers servers)
         {
             start.Environment[name] = value;
         }
+
+        start.Environment[Names.Settings.PersonalDataKey] = World.PersonalDataKey;
 
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync(Cancelled);

@@ -26,6 +26,25 @@ public class ReconcileTests(OpsServers servers)
     }
 
     [Fact]
+    public async Task With_another_key_for_personal_data_nothing_is_compared_and_after_a_change_of_key_a_repair_brings_the_new_one()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await world.FillAsync("o-1", "o-2");
+        using var other = new PersonalDataProtector("another key of the tests, which nobody has");
+        ReconcileOptions options = new(4, TimeSpan.FromSeconds(1), 1_000, Repair: false, world.Temporary);
+
+        var refused = await Assert.ThrowsAsync<OperatorException>(() => world.ReconcileAsync(options, protector: other));
+        Assert.Contains(World.Protector.KeyId, refused.Message, StringComparison.Ordinal);
+        Assert.Contains(other.KeyId, refused.Message, StringComparison.Ordinal);
+
+        var repaired = await world.ReconcileAsync(options with { Repair = true, IsNewKey = true }, protector: other);
+        Assert.Equal(2L, repaired.Repair!.Orders);
+        await world.LoadAsync();
+        Assert.Equal(Verdict.Equal, (await world.ReconcileAsync(options, protector: other)).Result);
+        await Assert.ThrowsAsync<OperatorException>(() => world.ReconcileAsync(options));
+    }
+
+    [Fact]
     public async Task Nothing_equals_nothing()
     {
         await using var world = await servers.CreateWorldAsync();

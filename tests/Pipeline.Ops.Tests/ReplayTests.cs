@@ -61,7 +61,7 @@ public class ReplayTests(OpsServers servers)
         var writer = new ChangeWriter(world.Objects, time);
         for (var hour = 0; hour < 6; hour++)
         {
-            var change = TableItem.Decode(World.Order($"o-{hour}"), SequenceNumber.Zero, first.AddHours(hour)).Change!;
+            var change = TableItem.Decode(World.Order($"o-{hour}"), SequenceNumber.Zero, first.AddHours(hour), World.Protector).Change!;
             await writer.AddAsync([change], Cancelled);
             await writer.FlushAsync(Cancelled);
             time.Advance(TimeSpan.FromHours(1));

@@ -28,6 +28,11 @@ internal sealed class World(string name, HookedDynamoDb dynamo, ReceivedBytes re
 {
     private int _sequence;
 
+    /// <summary>With the key that the function has in these tests.</summary>
+    public static PersonalDataProtector Protector { get; } = new(PersonalDataKey);
+
+    public const string PersonalDataKey = "a key of the tests, which nobody else has";
+
     public static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
     public string Table => name;
@@ -73,7 +78,7 @@ internal sealed class World(string name, HookedDynamoDb dynamo, ReceivedBytes re
     /// <summary>What Lambda does with a batch: the real function, against the real bucket.</summary>
     public async Task DeliverAsync(params DynamoDBEvent.DynamodbStreamRecord[] records)
     {
-        var response = await new ProcessOrders(new S3ObjectWriter(s3, name), TimeProvider.System)
+        var response = await new ProcessOrders(new S3ObjectWriter(s3, name), _ => ValueTask.FromResult(Protector), TimeProvider.System)
             .HandleAsync(new DynamoDBEvent { Records = records }, new Invocation());
         Assert.Empty(response.BatchItemFailures);
     }
@@ -103,11 +108,13 @@ internal sealed class World(string name, HookedDynamoDb dynamo, ReceivedBytes re
     public Task<Certificate> ReconcileAsync(bool repair = false, TimeSpan? deadline = null, TimeProvider? time = null, string? database = null) =>
         ReconcileAsync(new ReconcileOptions(4, deadline ?? TimeSpan.FromSeconds(1), 1_000, repair, Temporary), time, database);
 
-    public async Task<Certificate> ReconcileAsync(ReconcileOptions options, TimeProvider? time = null, string? database = null)
+    public async Task<Certificate> ReconcileAsync(
+        ReconcileOptions options, TimeProvider? time = null, string? database = null, PersonalDataProtector? protector = null)
     {
         await using var reader = new WarehouseReader(database ?? warehouse);
         return await new Reconciliation(
-            new OrderTable(dynamo, name, new ReadBudget(null, TimeProvider.System)), received, reader, Objects, options, time ?? TimeProvider.System).RunAsync(Cancelled);
+            new OrderTable(dynamo, name, new ReadBudget(null, TimeProvider.System)), received, reader, Objects, protector ?? Protector, options,
+            time ?? TimeProvider.System).RunAsync(Cancelled);
     }
 
     /// <summary>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using System.Text;
 using Pipeline.Core;
 
@@ -32,7 +33,11 @@ internal sealed record Item
     public const int PoisonKinds = 7;
     private const int LargeText = 70_000;
 
+    public const string PersonalDataKey = "the key of the simulation, for personal data";
+
     private static readonly string[] Names = ["Ana Souza", "José \\\"Zé\\\" da Conceição", "C:\\\\orders\\\\", "漢字", "tab\\there", ""];
+    /// <summary>What becomes of each name, in the same order: computed here by the rules of docs/privacy.md.</summary>
+    private static readonly string[] ProtectedNames = [.. new[] { "ana souza", "josé \"zé\" da conceição", "c:\\orders\\", "漢字", "tab here" }.Select(Protected), ""];
     private static readonly string[] Amounts = ["0", "12.5", "99999.99", "1E+2", "0.01", "7"];
     private static readonly decimal[] AmountValues = [0m, 12.5m, 99999.99m, 100m, 0.01m, 7m];
 
@@ -52,15 +57,15 @@ internal sealed record Item
         var status = (OrderStatus)chance.Below(8);
         var amount = chance.Below(Amounts.Length);
         var trace = $"00-{chance.Next():x16}{chance.Next():x16}-{chance.Next():x16}-01";
-        var name = chance.Of(Names);
+        var name = chance.Below(Names.Length);
 
         // Name, tagged value, plain value.
         var attributes = new List<(string Name, string Tagged, string Plain)>
         {
             Text("created_at", Time(createdAt)),
             Text("currency", "BRL"),
-            ("customer", $$$$"""{"M":{"state":{"S":"PE"},"name":{"S":"{{{{name}}}}"},"vip":{"BOOL":true},"none":{"NULL":true}}}""",
-                $$"""{"name":"{{name}}","none":null,"state":"PE","vip":true}"""),
+            ("customer", $$$$"""{"M":{"state":{"S":"PE"},"name":{"S":"{{{{Names[name]}}}}"},"vip":{"BOOL":true},"none":{"NULL":true}}}""",
+                $$"""{"name":"{{ProtectedNames[name]}}","none":null,"state":"PE","vip":true}"""),
             Text("customer_id", $"c-{count % 2}"),
             ("items", """{"L":[{"M":{"quantity":{"N":"2"},"line":{"N":"1"}}},{"S":"é"}]}""", """[{"line":1,"quantity":2},"é"]"""),
             Text("merchant_id", merchant),
@@ -168,6 +173,14 @@ internal sealed record Item
     }
 
     private static (string Name, string Tagged, string Plain) Text(string name, string value) => (name, $$"""{"S":"{{value}}"}""", $"\"{value}\"");
+
+    private static string Protected(string name)
+    {
+        var key = Encoding.UTF8.GetBytes(PersonalDataKey);
+        var keyId = Convert.ToHexStringLower(HMACSHA256.HashData(key, "order-pipeline/personal-data/1\0key id"u8)[..4]);
+        var hash = HMACSHA256.HashData(key, Encoding.UTF8.GetBytes($"order-pipeline/personal-data/1\0customer.name\0{name}"))[..16];
+        return $"hmac:{keyId}:{Convert.ToBase64String(hash).TrimEnd('=').Replace('+', '-').Replace('/', '_')}";
+    }
 
     private static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
 

@@ -36,6 +36,8 @@ internal sealed class OrderPipeline
     /// <summary>The worker wants one; its migrations are not part of what is simulated, so it never gets to connect.</summary>
     private static readonly Migrator Migrator = new(NpgsqlDataSource.Create("Host=simulation.invalid"), NullLogger<Migrator>.Instance);
 
+    private static readonly PersonalDataProtector Protector = new(Item.PersonalDataKey);
+
     private readonly World _world;
     private readonly Schedule _schedule;
     private readonly Faults _faults;
@@ -166,7 +168,7 @@ internal sealed class OrderPipeline
         var process = NewProcess($"environment {number}", _lambdaSkew);
         var calls = CallsOf(process);
         Supervise(process, () => _environments[number] = StartEnvironment(number));
-        process.Start(() => new Environment(_world, calls, new ProcessOrders(new BucketPort(calls, Bucket), process)).RunAsync(() => (_emulator, _function!)));
+        process.Start(() => new Environment(_world, calls, new ProcessOrders(new BucketPort(calls, Bucket), _ => ValueTask.FromResult(Protector), process)).RunAsync(() => (_emulator, _function!)));
         return process;
     }
 
@@ -287,7 +289,7 @@ internal sealed class OrderPipeline
     public void Redrive() => Operate(async desk =>
     {
         var parked = await desk.ListAsync(progress: null, CancellationToken.None);
-        foreach (var redriven in await desk.RedriveAsync([.. parked.Select(p => p.Key)], progress: null, CancellationToken.None))
+        foreach (var redriven in await desk.RedriveAsync([.. parked.Select(p => p.Key)], protector: null, progress: null, CancellationToken.None))
         {
             _world.Count($"redrive: {redriven.Result}");
         }

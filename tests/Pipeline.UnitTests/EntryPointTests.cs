@@ -122,7 +122,7 @@ public class EntryPointTests
         }));
 
         await EntryPoint.RunAsync(
-            new ProcessOrders(objects, TimeProvider.System), runtimeApi: runtimeApi, runtimeApiEndpoint: "127.0.0.1:1/process_orders", cancellationToken: stop.Token);
+            new ProcessOrders(objects, Protection.GetAsync, TimeProvider.System), runtimeApi: runtimeApi, runtimeApiEndpoint: "127.0.0.1:1/process_orders", cancellationToken: stop.Token);
         return answer;
     }
 

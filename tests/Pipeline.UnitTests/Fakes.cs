@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Amazon.Lambda.Core;
+using Pipeline.Core;
 using Pipeline.Processor;
 
 namespace Pipeline.UnitTests;
@@ -28,6 +29,16 @@ internal sealed class MemoryObjects : IObjectWriter
     }
 
     public static ObjectStoreException Unavailable() => new("503 Slow Down", new IOException());
+}
+
+/// <summary>A key for tests.</summary>
+internal static class Protection
+{
+    public const string Key = "a key of the tests, which nobody else has";
+
+    public static PersonalDataProtector Protector { get; } = new(Key);
+
+    public static ValueTask<PersonalDataProtector> GetAsync(CancellationToken cancellationToken) => ValueTask.FromResult(Protector);
 }
 
 /// <summary>An invocation whose log can be read.</summary>

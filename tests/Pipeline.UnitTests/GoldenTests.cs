@@ -31,7 +31,7 @@ public class GoldenTests
         using var payload = new MemoryStream(JsonSerializer.SerializeToUtf8Bytes(golden["event"]));
         var objects = new MemoryObjects();
 
-        var response = await new ProcessOrders(objects, TimeProvider.System)
+        var response = await new ProcessOrders(objects, Protection.GetAsync, TimeProvider.System)
             .HandleAsync(EntryPoint.Serializer.Deserialize<DynamoDBEvent>(payload), new FakeInvocation());
 
         Assert.Empty(response.BatchItemFailures);

@@ -19,7 +19,7 @@ public class ProcessOrdersTests
     public async Task An_empty_event_is_acknowledged_and_writes_nothing()
     {
         Assert.Empty((await HandleAsync([])).BatchItemFailures);
-        Assert.Empty((await new ProcessOrders(_objects, TimeProvider.System).HandleAsync(new DynamoDBEvent(), _context)).BatchItemFailures);
+        Assert.Empty((await new ProcessOrders(_objects, Protection.GetAsync, TimeProvider.System).HandleAsync(new DynamoDBEvent(), _context)).BatchItemFailures);
         Assert.Empty(_objects.Puts);
     }
 
@@ -102,7 +102,7 @@ public class ProcessOrdersTests
         };
         var context = new FakeInvocation { RemainingTime = TimeSpan.FromSeconds(30) };
 
-        var handling = new ProcessOrders(_objects, time).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
+        var handling = new ProcessOrders(_objects, Protection.GetAsync, time).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
         await putStarted.Task;
         time.Advance(TimeSpan.FromSeconds(28.9));
         Assert.False(handling.IsCompleted);
@@ -130,7 +130,7 @@ public class ProcessOrdersTests
         _objects.Before = (_, cancellationToken) => Task.FromCanceled(cancellationToken);
         var context = new FakeInvocation { RemainingTime = TimeSpan.FromSeconds(-1) };
 
-        var response = await new ProcessOrders(_objects, TimeProvider.System).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
+        var response = await new ProcessOrders(_objects, Protection.GetAsync, TimeProvider.System).HandleAsync(new DynamoDBEvent { Records = [Good(1)] }, context);
 
         Assert.Single(response.BatchItemFailures);
     }
@@ -232,7 +232,7 @@ public class ProcessOrdersTests
     }
 
     private Task<StreamsEventResponse> HandleAsync(IList<DynamoDBEvent.DynamodbStreamRecord> records) =>
-        new ProcessOrders(_objects, TimeProvider.System).HandleAsync(new DynamoDBEvent { Records = records }, _context);
+        new ProcessOrders(_objects, Protection.GetAsync, TimeProvider.System).HandleAsync(new DynamoDBEvent { Records = records }, _context);
 
     private async Task<IReadOnlyList<Change>> FileAsync()
     {
