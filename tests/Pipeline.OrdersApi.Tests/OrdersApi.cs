@@ -178,6 +178,8 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         {
             request.Content = new StringContent(body, Encoding.UTF8);
             request.Content.Headers.ContentType = MediaTypeHeaderValue.Parse(mediaType);
+            // A body that is too large is refused before it is sent; who sends it all the same finds the connection closed.
+            request.Headers.ExpectContinue = body.Length > 1024 * 1024;
         }
 
         if (ifMatch is not null)
