@@ -30,7 +30,8 @@ internal sealed record AppHostOptions(PlatformName? Platform, bool Fresh, bool D
             Description = "Show the Aspire dashboard; fetched with npm on first use. (With the official Aspire packages it is there anyway.)",
         };
         var command = new RootCommand(
-            "Runs the order pipeline on this machine. Configuration follows as --KEY=VALUE, for example --Ports:orders-api=5180.")
+            "Runs the order pipeline on this machine. Configuration follows as --KEY=VALUE, for example --Ports:orders-api=5180, "
+            + "or --Data=FOLDER for the native servers' data.")
         {
             platform, fresh, dashboard,
         };

@@ -55,7 +55,8 @@ internal sealed partial record Platform
         switch (options.Platform ?? (isOfficialSet && DockerAnswers() ? PlatformName.LocalStack : PlatformName.Native))
         {
             case PlatformName.Native:
-                return NativePlatform.Add(builder, template, Path.Combine(artifacts, LocalSettings.DataFolder), options.Fresh);
+                return NativePlatform.Add(
+                    builder, template, Path.GetFullPath(builder.Configuration["Data"] ?? Path.Combine(artifacts, LocalSettings.DataFolder)), options.Fresh);
             case PlatformName.LocalStack:
                 AddLocalStack(builder, template, Path.Combine(artifacts, "localstack"), ref platform);
                 return platform ?? throw new DistributedApplicationException(
