@@ -4,8 +4,13 @@ using System.Net.Http.Headers;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.Options;
 using Pipeline.IntegrationTests;
 using Pipeline.NativeServers;
+using Pipeline.OrdersApi.Orders;
 
 namespace Pipeline.OrdersApi.Tests;
 
@@ -86,11 +91,15 @@ public sealed class AccessTests(OrdersApi api, OrdersDatabase database) : IClass
         await using var provider = new OpenIdProvider();
         var settings = provider.ApiSettings;
         settings.Remove(missing);
-        await using var untold = new OrdersApi(database) { IssuerSettings = settings };
+        var builder = WebApplication.CreateBuilder();
+        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.Configuration.AddInMemoryCollection(settings.Select(setting => KeyValuePair.Create(setting.Key.Replace("__", ":", StringComparison.Ordinal), (string?)setting.Value)));
+        builder.AddAccess();
+        await using var untold = builder.Build();
 
-        var error = await Assert.ThrowsAnyAsync<Exception>(async () => await untold.InitializeAsync());
+        var error = await Assert.ThrowsAsync<OptionsValidationException>(() => untold.StartAsync(TestContext.Current.CancellationToken));
 
-        Assert.Contains(message, error.ToString(), StringComparison.Ordinal);
+        Assert.Contains(message, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
