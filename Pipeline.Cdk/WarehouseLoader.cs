@@ -100,7 +100,11 @@ public sealed class WarehouseLoader : Construct
             Rights =
             [
                 PipelineFunction.Allow(
-                    ["s3:GetObject"], props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"), props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*")),
+                    ["s3:GetObject"],
+                    props.Changes.ArnForObjects($"{Names.ChangesPrefix}*"),
+                    props.Changes.ArnForObjects($"{Names.QuarantinePrefix}*"),
+                    // Before a change is parked: an operator may have discarded it.
+                    props.Changes.ArnForObjects($"{Names.DiscardedPrefix}*")),
                 // Without a condition on the prefix: a GET has none, and who may not list gets 403 for an object that is gone, not 404.
                 PipelineFunction.Allow(["s3:ListBucket"], props.Changes.BucketArn),
                 PipelineFunction.Allow(

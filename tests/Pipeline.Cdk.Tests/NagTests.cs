@@ -19,6 +19,7 @@ public sealed class NagTests(Synthesis synthesis)
         ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<ChangesBucket.Arn>/orders/quarantine/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 WarehouseCopyRole Resource::<ChangesBucket.Arn>/orders/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/changes/*"] = OwnPrefix,
+        ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/discarded/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/manifests/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 LoaderRunRole Resource::<ChangesBucket.Arn>/orders/quarantine/*"] = OwnPrefix,
         ["AwsSolutions-IAM5 ProcessOrdersRunRole Resource::<OrdersTable.Arn>/stream/*"] = "A stream that is switched off and on again has another name.",

@@ -86,6 +86,7 @@ internal static class LoaderRules
                         $"not ec2:UnassignPrivateIpAddresses on *{itself}",
                         $"s3:DeleteObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.ChangesPrefix}*",
+                        $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.DiscardedPrefix}*",
                         $"s3:GetObject on ${{ChangesBucket.Arn}}/{Names.QuarantinePrefix}*",
                         "s3:ListBucket on ${ChangesBucket.Arn}",
                         "s3:PutObject on ${ChangesBucket.Arn}/orders/manifests/*",
@@ -101,6 +102,7 @@ internal static class LoaderRules
             },
             new Mutant("an object that is gone looks forbidden", Role, role => Mutant.Statement(role, 3)["Condition"] =
                 new System.Text.Json.Nodes.JsonObject { ["StringLike"] = new System.Text.Json.Nodes.JsonObject { ["s3:prefix"] = "orders/*" } }),
+            new Mutant("a discarded record cannot be read", Role, role => ((System.Text.Json.Nodes.JsonArray)Mutant.Statement(role, 2)["Resource"]!).RemoveAt(2)),
             new Mutant("every secret", Role, role => Mutant.Statement(role, 5)["Resource"] = "*"),
             new Mutant("may write change files", Role, role => Mutant.Statement(role, 4)["Resource"]![1] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
             new Mutant("may delete change files", Role, role => Mutant.Statement(role, 10)["Resource"] = Mutant.Statement(role, 2)["Resource"]![0]!.DeepClone()),
