@@ -4,12 +4,12 @@ namespace Pipeline.Core;
 
 /// <summary>
 /// Secrets Manager by way of the AWS Parameters and Secrets Lambda extension, which keeps a secret for some minutes ("Use
-/// Secrets Manager secrets in Lambda functions" in Lambda's developer guide). Compiled into each function that has secrets.
+/// Secrets Manager secrets in Lambda functions" in Lambda's developer guide).
 /// </summary>
 /// <param name="http">Any client.</param>
 /// <param name="extension">Where the extension listens, as a rule <c>http://localhost:2773</c>.</param>
 /// <param name="sessionToken">AWS_SESSION_TOKEN: the extension answers only who knows it.</param>
-internal sealed class SecretsExtension(HttpClient http, Uri extension, string sessionToken)
+public sealed class SecretsExtension(HttpClient http, Uri extension, string sessionToken)
 {
     /// <summary>As Lambda's environment says.</summary>
     /// <param name="setting">Gives an environment variable; null for one that is not set.</param>

@@ -7,22 +7,11 @@ namespace Pipeline.Processor;
 /// new key is in use everywhere soon after it was put there (docs/privacy.md). Only asked for within an invocation,
 /// because the extension does not answer before.
 /// </summary>
-public sealed class PersonalDataKey
+/// <param name="secrets">The extension.</param>
+/// <param name="secretArn">The secret: the key and nothing else.</param>
+public sealed class PersonalDataKey(SecretsExtension secrets, string secretArn)
 {
-    private readonly SecretsExtension _secrets;
-    private readonly string _secretArn;
     private (string Key, PersonalDataProtector Protector)? _known;
-
-    private PersonalDataKey(SecretsExtension secrets, string secretArn) => (_secrets, _secretArn) = (secrets, secretArn);
-
-    /// <param name="http">Any client.</param>
-    /// <param name="extension">Where the extension listens, as a rule <c>http://localhost:2773</c>.</param>
-    /// <param name="secretArn">The secret: the key and nothing else.</param>
-    /// <param name="sessionToken">AWS_SESSION_TOKEN: the extension answers only who knows it.</param>
-    public PersonalDataKey(HttpClient http, Uri extension, string secretArn, string sessionToken)
-        : this(new SecretsExtension(http, extension, sessionToken), secretArn)
-    {
-    }
 
     /// <summary>What the environment says: the key itself, or where it lies.</summary>
     /// <param name="setting">Gives an environment variable; null for one that is not set.</param>
@@ -30,9 +19,9 @@ public sealed class PersonalDataKey
     /// <exception cref="ArgumentException">The key is none.</exception>
     public static Func<CancellationToken, ValueTask<PersonalDataProtector>> From(Func<string, string?> setting)
     {
-        if (setting(Names.Settings.PersonalDataSecretArn) is { Length: > 0 } secretArn)
+        if (setting(Names.Settings.PersonalDataSecretArn) is { Length: > 0 } arn)
         {
-            return new PersonalDataKey(SecretsExtension.From(setting, Names.Settings.PersonalDataSecretArn, $"put the key into {Names.Settings.PersonalDataKey}"), secretArn).GetAsync;
+            return new PersonalDataKey(SecretsExtension.From(setting, Names.Settings.PersonalDataSecretArn, $"put the key into {Names.Settings.PersonalDataKey}"), arn).GetAsync;
         }
 
         var protector = new PersonalDataProtector(setting(Names.Settings.PersonalDataKey) is { Length: > 0 } key ? key : throw new InvalidOperationException(
@@ -44,7 +33,7 @@ public sealed class PersonalDataKey
     /// <exception cref="IOException">The extension does not give it; the message says why and holds nothing of a secret.</exception>
     public async ValueTask<PersonalDataProtector> GetAsync(CancellationToken cancellationToken)
     {
-        var key = await _secrets.GetAsync(_secretArn, cancellationToken);
+        var key = await secrets.GetAsync(secretArn, cancellationToken);
         if (_known is not { } known || known.Key != key)
         {
             try
@@ -53,7 +42,7 @@ public sealed class PersonalDataKey
             }
             catch (ArgumentException e)
             {
-                throw new IOException($"The secret {_secretArn} is no key: {e.Message}");
+                throw new IOException($"The secret {secretArn} is no key: {e.Message}");
             }
         }
 

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
+using Pipeline.Core;
 
 namespace Pipeline.Loader.Tests;
 
@@ -168,7 +169,7 @@ public sealed class WakeUpTests
         Assert.DoesNotContain("s-1", error.ToString(), StringComparison.Ordinal);
     }
 
-    private static WarehousePassword Password(HttpClient http) => new(http, new Uri("http://localhost:2773"), "arn:aws:secret:a/b", "token-1");
+    private static WarehousePassword Password(HttpClient http) => new(new SecretsExtension(http, new Uri("http://localhost:2773"), "token-1"), "arn:aws:secret:a/b");
 
     private static string Secret(string content) => JsonSerializer.Serialize(new { ARN = "arn:aws:secret:a/b", SecretString = content });
 

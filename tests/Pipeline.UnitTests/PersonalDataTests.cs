@@ -190,7 +190,7 @@ public class PersonalDataTests
     {
         using var extension = new Extension { Body = Secret(Protection.Key) };
         using var http = new HttpClient(extension);
-        var key = new PersonalDataKey(http, new Uri("http://localhost:2773"), "arn:a/b", "token-1");
+        var key = new PersonalDataKey(new SecretsExtension(http, new Uri("http://localhost:2773"), "token-1"), "arn:a/b");
 
         var first = await key.GetAsync(Cancelled);
         Assert.Equal("http://localhost:2773/secretsmanager/get?secretId=arn%3Aa%2Fb token-1", extension.Asked);
@@ -210,7 +210,7 @@ public class PersonalDataTests
         using var http = new HttpClient(extension);
 
         var error = await Assert.ThrowsAsync<IOException>(
-            async () => await new PersonalDataKey(http, new Uri("http://localhost:2773"), "arn:a/b", "token-1").GetAsync(Cancelled));
+            async () => await new PersonalDataKey(new SecretsExtension(http, new Uri("http://localhost:2773"), "token-1"), "arn:a/b").GetAsync(Cancelled));
 
         Assert.DoesNotContain("s-1", error.ToString(), StringComparison.Ordinal);
     }
