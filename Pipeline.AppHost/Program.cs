@@ -82,7 +82,7 @@ try
         settings,
         () => ["replay", "--from", $"{DateTime.UtcNow:yyyy-MM-dd}T00:00Z", "--to", $"{DateTime.UtcNow:yyyy-MM-dd}T23:00Z"]);
 
-    Console.WriteLine($"A token for the Orders API, for the merchant m-1 and 12 hours (another: dotnet run --project Pipeline.Ops -- token --help):");
+    Console.WriteLine("A token for the Orders API, for the merchant m-1 and 12 hours (another: dotnet run --project Pipeline.Ops -- token --help):");
     Console.WriteLine($"TOKEN={issuer.Token("m-1", TimeSpan.FromHours(12), LocalIssuer.AllScopes)}");
     builder.Build().Run();
     return 0;
