@@ -296,7 +296,7 @@ public sealed class PipelineFixture : IAsyncLifetime
     public async Task<List<string>> ChangesInWarehouseAsync(CancellationToken cancellationToken)
     {
         await using var command = Warehouse.CreateCommand(
-            $"select {ChangeFiles.Columns}, document::text from order_changes");
+            $"select {ChangeFiles.Columns}, document::text from order_changes where {ChangeFiles.FromTheStream}");
         await using var reader = await command.ExecuteReaderAsync(cancellationToken);
         var lines = new List<string>();
         while (await reader.ReadAsync(cancellationToken))
