@@ -12,8 +12,8 @@ internal static class ChangeFiles
         "order_id, version, sequence_number, event_id, operation, changed_at, trace_parent, merchant_id, customer_id, status, currency, total_amount, created_at, updated_at";
 
     /// <summary>
-    /// Where both sides hold the same: the history leaves out a backfill's or a repair's snapshot of a version that it has from
-    /// the stream, while its file keeps it.
+    /// Where both sides hold the same: two backfills write the snapshot of an order that has not changed twice, with the times of
+    /// their readings, and the history keeps the first.
     /// </summary>
     public const string FromTheStream = "operation <> 'snapshot'";
 
