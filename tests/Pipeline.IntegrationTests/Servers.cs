@@ -19,7 +19,7 @@ internal abstract class Servers : IAsyncDisposable
     public static async Task<Servers> StartAsync(string dataDirectory, CancellationToken cancellationToken) =>
         DockerAnswers()
             ? await ContainerServers.StartAsync(cancellationToken)
-            : await NativeProcessServers.StartAsync(dataDirectory, cancellationToken);
+            : new NativeProcessServers(await ServerSet.StartAsync(dataDirectory, cancellationToken));
 
     public abstract ValueTask DisposeAsync();
 
@@ -38,50 +38,14 @@ internal abstract class Servers : IAsyncDisposable
     }
 }
 
-internal sealed class NativeProcessServers : Servers
+internal sealed class NativeProcessServers(ServerSet servers) : Servers
 {
-    private const string Database = "warehouse";
+    public override string DynamoDbUrl => servers.DynamoDb.Url;
+    public override string S3Url => servers.S3.Url;
+    public override NativeServer? WarehouseServer => servers.Postgres;
+    public override string WarehouseConnectionString => servers.WarehouseConnectionString;
 
-    private readonly List<NativeServer> _started = [];
-    private string _postgresDirectory = "";
-
-    public override string DynamoDbUrl => _started[0].Url;
-    public override string S3Url => _started[1].Url;
-    public override NativeServer? WarehouseServer => _started[2];
-    public override string WarehouseConnectionString => PostgresServer.ConnectionString(_started[2].Port, _postgresDirectory, Database);
-
-    public static new async Task<NativeProcessServers> StartAsync(string dataDirectory, CancellationToken cancellationToken)
-    {
-        var servers = new NativeProcessServers { _postgresDirectory = Path.Combine(dataDirectory, "postgres") };
-        try
-        {
-            await PostgresServer.InitializeAsync(servers._postgresDirectory, Database, cancellationToken);
-            foreach (var definition in new[]
-            {
-                DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null),
-                S3Server.Define(LoopbackPorts.Free(), Path.Combine(dataDirectory, "s3")),
-                PostgresServer.Define(LoopbackPorts.Free(), servers._postgresDirectory),
-            })
-            {
-                servers._started.Add(await NativeServer.StartAsync(definition, cancellationToken));
-            }
-
-            return servers;
-        }
-        catch
-        {
-            await servers.DisposeAsync();
-            throw;
-        }
-    }
-
-    public override async ValueTask DisposeAsync()
-    {
-        foreach (var server in _started)
-        {
-            await server.DisposeAsync();
-        }
-    }
+    public override ValueTask DisposeAsync() => servers.DisposeAsync();
 }
 
 internal sealed class ContainerServers(LocalStackContainer localStack, PostgreSqlContainer postgres) : Servers

@@ -149,9 +149,3 @@ internal static class Dotnet
         return Process.Start(start)!;
     }
 }
-
-internal static class Machine
-{
-    /// <summary>The load average of the last minute, where the system tells one: figures of a busy machine say little.</summary>
-    public static string Load() => File.Exists("/proc/loadavg") ? File.ReadAllText("/proc/loadavg").Split(' ')[0] : "unknown";
-}
