@@ -41,6 +41,8 @@ try
         .WithEnvironment("ASPNETCORE_ENVIRONMENT", "Development")
         .WithHttpEndpoint(port: builder.Port("orders-api", LocalSettings.OrdersApiPort), isProxied: false)
         .WithHttpHealthCheck("/health")
+        // To tell when a version is to be seen there; the API works without it, too.
+        .WithReference(platform.Warehouse)
         .On(platform)
         .WaitFor(emulator);
     foreach (var (name, value) in issuer.ApiSettings)

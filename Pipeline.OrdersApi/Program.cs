@@ -11,6 +11,9 @@ builder.AddServiceDefaults();
 // The table behind the orders: its name from the settings, the client, the health check.
 builder.AddOrdersTable();
 
+// Optional: the warehouse, to tell when a version is to be seen there.
+builder.Services.AddSingleton(WarehouseView.Of(builder.Configuration.GetConnectionString(WarehouseView.ConnectionStringName)));
+
 // Who may do what: a bearer token names scopes and one merchant.
 builder.AddAccess();
 

@@ -121,14 +121,31 @@ internal sealed class StatusProbe(
                    (SELECT count(*) FROM waiting_changes),
                    (SELECT count(*) FROM load_failures),
                    (SELECT max(loaded_at) FROM load_ledger),
-                   (SELECT coalesce(sum(rows), 0)::bigint FROM load_ledger WHERE loaded_at = (SELECT max(loaded_at) FROM load_ledger))
+                   (SELECT coalesce(sum(rows), 0)::bigint FROM load_ledger WHERE loaded_at = (SELECT max(loaded_at) FROM load_ledger)),
+                   f.writes, f.p50, f.p95, f.p99
+            FROM (
+                SELECT count(*) AS writes,
+                       percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50,
+                       percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95,
+                       percentile_cont(0.99) WITHIN GROUP (ORDER BY seconds) AS p99
+                FROM (
+                    SELECT greatest(CAST(extract(epoch FROM loaded_at - updated_at) AS double precision), 0) AS seconds
+                    FROM order_changes
+                    -- A removal's image has the time of the write before it, and a snapshot may be of a write long ago.
+                    WHERE operation IN ('insert', 'modify') AND updated_at IS NOT NULL AND loaded_at > $1
+                ) loaded
+            ) f
             """,
             connection);
+        counts.Parameters.Add(new NpgsqlParameter { Value = DateTimeOffset.UtcNow.AddHours(-1) });
         await using var row = await counts.ExecuteReaderAsync(cancellationToken);
         await row.ReadAsync(cancellationToken);
         var status = new WarehouseStatus(
             row.GetInt64(0), row.GetInt64(1), row.GetInt64(2), row.GetInt64(3), 0, row.GetInt64(4),
-            await row.IsDBNullAsync(5, cancellationToken) ? null : row.GetFieldValue<DateTimeOffset>(5), row.GetInt64(6));
+            await row.IsDBNullAsync(5, cancellationToken) ? null : row.GetFieldValue<DateTimeOffset>(5), row.GetInt64(6))
+        {
+            Freshness = row.GetInt64(7) is > 0 and var writes ? new FreshnessStatus(writes, row.GetDouble(8), row.GetDouble(9), row.GetDouble(10)) : null,
+        };
         await row.DisposeAsync();
 
         var ledger = new HashSet<(string Key, string ETag)>();

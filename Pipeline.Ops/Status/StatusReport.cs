@@ -35,7 +35,18 @@ internal sealed record FilesStatus(long Files, long Bytes, string? Newest, DateT
 /// <param name="LastLoadAt">When the latest load was committed.</param>
 /// <param name="LastLoadRows">The rows of that load's files.</param>
 internal sealed record WarehouseStatus(
-    long Orders, long Removed, long OrderChanges, long WaitingChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows);
+    long Orders, long Removed, long OrderChanges, long WaitingChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows)
+{
+    /// <summary>Null when nothing was loaded in the last hour.</summary>
+    public FreshnessStatus? Freshness { get; init; }
+}
+
+/// <summary>From the write of a change to the beginning of its load, of all that was loaded in the last hour. In seconds.</summary>
+/// <param name="Writes">How many there were.</param>
+/// <param name="P50">The median.</param>
+/// <param name="P95">Nineteen of twenty took less.</param>
+/// <param name="P99">All but one of a hundred took less.</param>
+internal sealed record FreshnessStatus(long Writes, double P50, double P95, double P99);
 
 internal sealed record NotLoadedStatus(long Files, string? Oldest, DateTimeOffset? OldestAt);
 

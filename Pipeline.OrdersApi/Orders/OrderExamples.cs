@@ -33,6 +33,9 @@ internal static class OrderExamples
         }
         """)!;
 
+    public static JsonNode Visibility => JsonNode.Parse(
+        """{ "order_id": "order-1", "min_version": 2, "visible": true, "version": 2, "removed": false, "took_ms": 640, "waited_ms": 410 }""")!;
+
     public static JsonNode BatchResults => JsonNode.Parse("""
         {
           "created": 1,

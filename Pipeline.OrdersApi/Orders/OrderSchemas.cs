@@ -24,6 +24,7 @@ internal static class OrderSchemas
 
     public const int DefaultPageSize = 20;
     public const int MaxPageSize = 100;
+    public const int VersionMax = 1_000_000_000;
 
     // U+0000 cannot be kept by the warehouse, and no other control character means anything in these fields.
     private const string NoControlCharacters = @"^[^\u0000-\u001f\u007f-\u009f]+$";
@@ -132,6 +133,10 @@ internal static class OrderSchemas
 
     /// <summary>The query parameter limit of GET /orders.</summary>
     public static readonly OpenApiSchema PageSize = Integer(1, MaxPageSize, DefaultPageSize);
+
+    /// <summary>The query parameters of GET /orders/{order_id}/warehouse. Versions count single changes of one order.</summary>
+    public static readonly OpenApiSchema MinVersion = Integer(1, VersionMax);
+    public static readonly OpenApiSchema Wait = Integer(0, WarehouseEndpoint.WaitMax, 0);
 
     /// <summary>The header If-Match: any version, or up to 20 entity tags (RFC 9110, section 8.8.3).</summary>
     public static readonly OpenApiSchema IfMatch = EntityTags("*, or 1 to 20 entity tags in double quotes", 20);

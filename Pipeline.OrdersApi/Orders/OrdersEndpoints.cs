@@ -26,6 +26,8 @@ internal static class OrdersEndpoints
             .WithMetadata(new RequestSizeLimitAttribute(RequestJson.MaxBatchBytes)).Describe(OrdersOpenApi.CreateBatch);
         orders.MapGet("", ListEndpoint.ListAsync).WithName("list_orders").RequireAuthorization(Access.Read).Describe(OrdersOpenApi.List);
         orders.MapGet("/{order_id}", GetAsync).WithName("get_order").RequireAuthorization(Access.Read).Describe(OrdersOpenApi.Get);
+        orders.MapGet("/{order_id}/warehouse", WarehouseEndpoint.GetAsync).WithName("get_visibility").RequireAuthorization(Access.Read)
+            .Describe(OrdersOpenApi.Warehouse);
         orders.MapPatch("/{order_id}", ChangeCustomerAsync).WithName("change_customer").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.ChangeCustomer);
         orders.MapPut("/{order_id}/status", ChangeStatusAsync).WithName("change_status").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.ChangeStatus);
         orders.MapDelete("/{order_id}", DeleteAsync).WithName("delete_order").RequireAuthorization(Access.Write).Describe(OrdersOpenApi.Delete);

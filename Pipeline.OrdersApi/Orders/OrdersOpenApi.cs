@@ -89,6 +89,22 @@ internal static class OrdersOpenApi
                     ["next_cursor"] = Text("where the next page begins; absent on the last page"),
                 },
             },
+            ["Visibility"] = new OpenApiSchema
+            {
+                Type = JsonSchemaType.Object,
+                Description = "whether the warehouse shows an order at a version",
+                Required = new HashSet<string> { "order_id", "min_version", "visible", "removed", "waited_ms" },
+                Properties = new Dictionary<string, IOpenApiSchema>
+                {
+                    ["order_id"] = Text("the order in question"),
+                    ["min_version"] = Whole("the version that was asked for"),
+                    ["visible"] = new OpenApiSchema { Type = JsonSchemaType.Boolean, Description = "it shows this version, or a later one" },
+                    ["version"] = Whole("the version that it shows; absent while it shows nothing of the order"),
+                    ["removed"] = new OpenApiSchema { Type = JsonSchemaType.Boolean, Description = "it shows that the order is removed" },
+                    ["took_ms"] = Whole("milliseconds from the write of the version to its load; absent while it is not visible"),
+                    ["waited_ms"] = Whole("milliseconds that this request has waited"),
+                },
+            },
             [ProblemSchema] = Problem,
         };
         return Task.CompletedTask;
@@ -130,6 +146,15 @@ internal static class OrdersOpenApi
         operation.Responses = Responses(operation, Access.Read, document, 400, 404);
         operation.Responses["200"] = Success("The order.", "Order", document, OrderExamples.Order, withETag: true);
         operation.Responses["304"] = new OpenApiResponse { Description = "The order is still at the version that the caller has." };
+    }
+
+    public static void Warehouse(OpenApiOperation operation, OpenApiDocument document)
+    {
+        operation.Summary = "Is a version to be seen in the warehouse yet?";
+        operation.Description = "Waits up to wait_ms milliseconds until it is. After a removal the versions of an order begin anew; what counts is its present life.";
+        operation.Parameters = [OrderId(), Query("min_version", OrderSchemas.MinVersion, required: true), Query("wait_ms", OrderSchemas.Wait)];
+        operation.Responses = Responses(operation, Access.Read, document, 400, 404, 501);
+        operation.Responses["200"] = Success("What the warehouse shows.", "Visibility", document, OrderExamples.Visibility);
     }
 
     public static void List(OpenApiOperation operation, OpenApiDocument document)
@@ -205,7 +230,8 @@ internal static class OrdersOpenApi
                     422 => "The Idempotency-Key stands for another request.",
                     428 => "If-Match is missing.",
                     429 => "The merchant sends too many requests.",
-                    503 => "The table throttles or does not answer; a write may or may not have happened.",
+                    501 => "This API has no connection to the warehouse.",
+                    503 => "The table throttles or does not answer (or the warehouse, where it is asked); a write may or may not have happened.",
                     _ => throw new ArgumentOutOfRangeException(nameof(problems), status, "No description."),
                 },
                 Content = new Dictionary<string, OpenApiMediaType>
@@ -332,11 +358,11 @@ internal static class OrdersOpenApi
         Example = JsonValue.Create("\"1\""),
     };
 
-    private static OpenApiParameter Query(string name, OpenApiSchema schema) => new()
+    private static OpenApiParameter Query(string name, OpenApiSchema schema, bool required = false) => new()
     {
         Name = name,
         In = ParameterLocation.Query,
-        Required = false,
+        Required = required,
         Schema = schema,
     };
 
@@ -345,6 +371,8 @@ internal static class OrdersOpenApi
         Description = description,
         Schema = new OpenApiSchema { Type = JsonSchemaType.String },
     };
+
+    private static OpenApiSchema Whole(string description) => new() { Type = JsonSchemaType.Integer, Format = "int64", Description = description };
 
     private static OpenApiSchema Text(string description) => new() { Type = JsonSchemaType.String, Description = description };
 }

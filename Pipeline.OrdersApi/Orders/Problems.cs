@@ -71,6 +71,13 @@ internal static class Problems
         StatusCodes.Status503ServiceUnavailable, "table-unavailable", "The orders' table does not answer.",
         "A write may or may not have happened: repeat it with its Idempotency-Key, or GET the order first.");
 
+    public static ProblemHttpResult NoWarehouse() => Problem(
+        StatusCodes.Status501NotImplemented, "warehouse-not-configured", "This API does not know the warehouse.",
+        "It has no connection to it (ConnectionStrings__warehouse). The order itself is at GET /orders/{order_id}.");
+
+    public static IResult WarehouseUnavailable() => new RetryLater(
+        Problem(StatusCodes.Status503ServiceUnavailable, "warehouse-unavailable", "The warehouse does not answer.", "The orders are not affected by it."), 1);
+
     /// <summary>What the framework itself refuses gets a type of ours where there is more to say than the status.</summary>
     public static void Complete(ProblemDetailsContext context)
     {

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text.Json.Nodes;
 using Npgsql;
 
 namespace Pipeline.IntegrationTests;
@@ -28,6 +29,40 @@ public class OrderLifecycleTests(PipelineFixture pipeline)
         // The intervals meet: each ends where the next begins, and only the last is open.
         Assert.Equal(history.Skip(1).Select(row => (DateTime?)row.From), history.SkipLast(1).Select(row => row.To));
         Assert.Null(history[^1].To);
+    }
+
+    [Fact]
+    public async Task The_API_tells_when_a_version_is_in_the_warehouse()
+    {
+        var orderId = await pipeline.CreateOrderAsync(Cancelled);
+        await pipeline.ChangeStatusAsync(orderId, "approved", version: 1, Cancelled);
+
+        JsonNode seen = new JsonObject();
+        await Eventually.TrueAsync(
+            async () => (bool)(seen = await VisibilityAsync(orderId, "min_version=2&wait_ms=5000"))["visible"]!,
+            PipelineFixture.FreshnessDeadline, () => seen.ToJsonString(), Cancelled);
+        Assert.Equal((2, false), ((int)seen["version"]!, (bool)seen["removed"]!));
+        Assert.InRange((long)seen["took_ms"]!, 0, (long)PipelineFixture.FreshnessDeadline.TotalMilliseconds);
+
+        var future = await VisibilityAsync(orderId, "min_version=3&wait_ms=300");
+        Assert.False((bool)future["visible"]!);
+        Assert.InRange((long)future["waited_ms"]!, 300, 5_000);
+        Assert.Null(future["took_ms"]);
+
+        await pipeline.RemoveOrderAsync(orderId, version: 2, Cancelled);
+        await Eventually.TrueAsync(
+            async () => (bool)(seen = await VisibilityAsync(orderId, "min_version=1"))["removed"]!, PipelineFixture.FreshnessDeadline, () => seen.ToJsonString(), Cancelled);
+        using var another = await pipeline.Api.GetAsync($"/orders/{Guid.NewGuid():N}/warehouse?min_version=1", Cancelled);
+        Assert.Equal(HttpStatusCode.NotFound, another.StatusCode);
+        Assert.Contains("p99", await pipeline.OpsAsync(["status", "--emulator", pipeline.EmulatorUrl], Cancelled), StringComparison.Ordinal);
+    }
+
+    private async Task<JsonNode> VisibilityAsync(string orderId, string query)
+    {
+        using var answer = await pipeline.Api.GetAsync($"/orders/{orderId}/warehouse?{query}", Cancelled);
+        var body = await answer.Content.ReadAsStringAsync(Cancelled);
+        Assert.True(answer.IsSuccessStatusCode, body);
+        return JsonNode.Parse(body)!;
     }
 
     [Fact]

@@ -59,6 +59,8 @@ public sealed class PostgresFixture : IAsyncLifetime
         new NpgsqlConnectionStringBuilder(PostgresWarehouse.ConnectionString(PostgresServer.ConnectionString(_server!.Port, _folder, database)))
         {
             Pooling = pooling,
+            // A program that a test starts connects with the very string.
+            PersistSecurityInfo = true,
             // No test takes the power away, and thousands of loads need not wait for the disk.
             Options = "-c synchronous_commit=off",
         });

@@ -54,6 +54,7 @@ internal sealed class JsonSchemaOracle(JsonElement document)
         "string" => Text(value) is not null,
         "number" => value.ValueKind == JsonValueKind.Number,
         "integer" => Number(value) is { } number && IsMultiple(number, (1, 0)),
+        "boolean" => value.ValueKind is JsonValueKind.True or JsonValueKind.False,
         "null" => value.ValueKind == JsonValueKind.Null,
         _ => throw new NotSupportedException($"The type {type} is new to this oracle."),
     };

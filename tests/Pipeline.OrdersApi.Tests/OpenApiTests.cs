@@ -22,6 +22,7 @@ public sealed class OpenApiTests(OrdersDatabase database) : IAsyncLifetime
                 ["delete /orders/{order_id}"] = "204 400 401 403 404 412 428 429 503",
                 ["get /orders"] = "200 400 401 403 429 503",
                 ["get /orders/{order_id}"] = "200 304 400 401 403 404 429 503",
+                ["get /orders/{order_id}/warehouse"] = "200 400 401 403 404 429 501 503",
                 ["patch /orders/{order_id}"] = "200 400 401 403 404 412 413 415 428 429 503",
                 ["post /orders"] = "201 400 401 403 409 413 415 422 429 503",
                 ["post /orders/batch"] = "200 400 401 403 409 413 415 422 429 503",

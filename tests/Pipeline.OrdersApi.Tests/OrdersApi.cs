@@ -43,9 +43,13 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         [Names.Settings.IdempotencyTableName] = IdempotencyTableName,
         [Names.Settings.CursorKey] = CursorKey,
         [Names.Settings.RequestsPerSecond] = RequestsPerSecond.ToString(CultureInfo.InvariantCulture),
+        ["ConnectionStrings__warehouse"] = Warehouse,
     };
 
     public int RequestsPerSecond { get; init; } = 1000;
+
+    /// <summary>The warehouse's connection string; "" is an API that does not know it.</summary>
+    public string Warehouse { get; init; } = "";
 
     /// <summary>Whose tokens are taken.</summary>
     public IReadOnlyDictionary<string, string> IssuerSettings { get; init; } = Issuer.ApiSettings;
