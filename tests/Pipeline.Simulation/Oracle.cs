@@ -92,6 +92,12 @@ internal sealed class Oracle(World world)
             }
         }
 
+        // A snapshot that was refused: no write stands for it, and it waits behind nothing.
+        if (parking.Snapshot is { } snapshot)
+        {
+            return $"{snapshot} is parked";
+        }
+
         foreach (var (key, file) in pipeline.Bucket.Objects)
         {
             if (key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) && !pipeline.Junk.Contains(key) && !content.Ledger.Contains((key, file.ETag)))
@@ -276,6 +282,9 @@ internal sealed class Oracle(World world)
                 }
             }
         }
+
+        /// <summary>One of the snapshots that are parked, by its event id; null: none is.</summary>
+        public string? Snapshot => _parked.FirstOrDefault(id => id.StartsWith("snapshot-", StringComparison.Ordinal) && !_discarded.Contains(id));
 
         public HashSet<string> All => _parked.Concat(_discarded).ToHashSet(StringComparer.Ordinal);
 
