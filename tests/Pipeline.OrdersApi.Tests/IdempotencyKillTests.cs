@@ -16,10 +16,10 @@ namespace Pipeline.OrdersApi.Tests;
 public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHelper output) : IAsyncLifetime
 {
     private const int Clients = 64;
-    private static readonly int Requests = int.Parse(Environment.GetEnvironmentVariable("IDEMPOTENCY_REQUESTS") ?? "1000", CultureInfo.InvariantCulture);
+    private static readonly int Requests = int.Parse(Environment.GetEnvironmentVariable("IDEMPOTENCY_REQUESTS") ?? "500", CultureInfo.InvariantCulture);
 
     // A kill takes a process out for a second or two.
-    private static readonly int Kills = Math.Clamp(Requests / 500, 2, 20);
+    private static readonly int Kills = Math.Clamp(Requests / 500, 3, 20);
 
     // What a client waits for at most until its request has an outcome, kills and all.
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
