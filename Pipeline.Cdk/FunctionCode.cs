@@ -15,8 +15,7 @@ public static class FunctionCode
     /// The published output of <paramref name="project"/>, or a key that does not exist. With
     /// <paramref name="startScript"/> a shell script of that name has to be in it, which starts the program.
     /// </summary>
-    /// <exception cref="DirectoryNotFoundException">The folder was given, but this project was not published to it.</exception>
-    /// <exception cref="InvalidOperationException">What was published does not start in Lambda, or must not.</exception>
+    /// <exception cref="RefusedException">The project was not published to the folder, or what was does not start in Lambda, or must not.</exception>
     public static Code Of(string project, Construct scope, PipelineStackProps props, string? startScript = null)
     {
         if (props.PublishedFunctions is null)
@@ -27,14 +26,14 @@ public static class FunctionCode
         var folder = Path.GetFullPath(Path.Combine(props.PublishedFunctions, project));
         if (!File.Exists(Path.Combine(folder, $"{project}.dll")))
         {
-            throw new DirectoryNotFoundException(
+            throw new RefusedException(
                 $"Context value 'published' is '{props.PublishedFunctions}', but {folder} does not hold {project}.dll. " +
                 $"Publish it first: dotnet publish {project} -o {folder}");
         }
 
         if (props.IsDeployment && File.Exists(Path.Combine(folder, StandIn)))
         {
-            throw new InvalidOperationException(
+            throw new RefusedException(
                 $"{folder} holds {StandIn}: it was published without AWS's packages, with the stand-in for them, which is not meant for AWS. " +
                 "Delete artifacts/package-set and artifacts/publish, and deploy from a machine whose NuGet has the official packages.");
         }
@@ -63,12 +62,12 @@ public static class FunctionCode
     {
         if (OperatingSystem.IsWindows())
         {
-            throw new PlatformNotSupportedException($"{path} has to be executable in Lambda, and Windows cannot say so in an archive. Deploy from Linux, macOS or WSL.");
+            throw new RefusedException($"{path} has to be executable in Lambda, and Windows cannot say so in an archive. Deploy from Linux, macOS or WSL.");
         }
 
         if (!File.Exists(path) || !File.GetUnixFileMode(path).HasFlag(UnixFileMode.OtherExecute | UnixFileMode.OtherRead))
         {
-            throw new InvalidOperationException(
+            throw new RefusedException(
                 $"{path} is not there, or not executable for everybody. It is a copy of {project}/{Path.GetFileName(path)}: chmod 755 that one, and publish again.");
         }
     }

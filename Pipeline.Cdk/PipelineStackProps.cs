@@ -1,7 +1,6 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
-using Constructs;
 
 namespace Pipeline.Cdk;
 
@@ -60,18 +59,14 @@ public sealed partial record PipelineStackProps
     public bool IsProd => Environment == Purpose.Prod;
 
     /// <summary>The settings in cdk.json and `cdk --context name=value`.</summary>
-    /// <exception cref="ArgumentException">A setting that is not what it must be; the message says how to mend it.</exception>
-    public static PipelineStackProps FromContext(Node node)
+    /// <exception cref="RefusedException">A setting that is not what it must be; the message says how to mend it.</exception>
+    public static PipelineStackProps FromContext(JsonObject context)
     {
         var defaults = new PipelineStackProps();
-        var settings = new Settings(name => Convert.ToString(node.TryGetContext(name), CultureInfo.InvariantCulture));
+        var settings = new Settings(context);
         var isDeployment = settings.Flag("deploying", defaults.IsDeployment);
-        if (isDeployment && settings.Text("jwtIssuer") is null)
-        {
-            throw Settings.Refused("jwtIssuer", "", "given for a deployment: the Orders API takes the tokens of an issuer, and nothing else");
-        }
-
-        return new PipelineStackProps
+        var nodeType = settings.OneOf("warehouseNodeType", defaults.WarehouseNodeType, NodesOf.Keys);
+        var props = new PipelineStackProps
         {
             IsDeployment = isDeployment,
             PublishedFunctions = settings.Text("published"),
@@ -79,15 +74,35 @@ public sealed partial record PipelineStackProps
             ProcessConcurrency = settings.Number("processConcurrency", defaults.ProcessConcurrency, 1, 1000),
             ApiRequestsPerSecond = settings.Number("apiRequestsPerSecond", defaults.ApiRequestsPerSecond, 1, 10_000),
             Issuer = IssuerFrom(settings),
-            WarehouseNodeType = settings.Matching("warehouseNodeType", defaults.WarehouseNodeType, NodeType(), "a node type of Redshift such as ra3.large or ra3.xlplus"),
-            WarehouseNodes = settings.Number("warehouseNodes", defaults.WarehouseNodes, 1, 128),
-            AlarmEmails = [.. settings.List("alarmEmails", Email(), "e-mail addresses with commas between them")],
+            WarehouseNodeType = nodeType,
+            WarehouseNodes = settings.Number("warehouseNodes", defaults.WarehouseNodes, NodesOf[nodeType].Min, NodesOf[nodeType].Max, $" with nodes of {nodeType}"),
+            AlarmEmails = settings.List("alarmEmails", Email(), "e-mail addresses with commas between them, each of them once"),
         };
+        settings.RefuseOthers();
+        return isDeployment && props.Issuer is null
+            ? throw Settings.Refused("jwtIssuer", "", "given for a deployment: the Orders API takes the tokens of an issuer, and nothing else")
+            : props;
     }
+
+    /// <summary>
+    /// The node types that manage their storage (dc2 and ds2 do not, and are at their end), and how many a cluster may have of
+    /// them: the "Node type details" of the Redshift Management Guide. The most is what a cluster can be resized to.
+    /// </summary>
+    private static readonly Dictionary<string, (int Min, int Max)> NodesOf = new()
+    {
+        ["ra3.large"] = (1, 16),
+        ["ra3.xlplus"] = (1, 32),
+        ["ra3.4xlarge"] = (2, 64),
+        ["ra3.16xlarge"] = (2, 128),
+        ["rg.large"] = (1, 16),
+        ["rg.xlarge"] = (2, 32),
+        ["rg.4xlarge"] = (2, 64),
+        ["rg.12xlarge"] = (2, 128),
+    };
 
     private static JwtIssuer? IssuerFrom(Settings settings)
     {
-        var url = settings.Matching("jwtIssuer", null, HttpsUrl(), "an https URL, the 'iss' of the tokens");
+        var url = settings.Matching("jwtIssuer", HttpsUrl(), "an https URL, the 'iss' of the tokens");
         var audience = settings.Text("jwtAudience");
         return (url, audience) switch
         {
@@ -98,10 +113,6 @@ public sealed partial record PipelineStackProps
         };
     }
 
-    // The nodes that manage their storage; dc2 and ds2 do not, and are at their end.
-    [GeneratedRegex(@"^(ra3|rg)\.(large|xlplus|xlarge|4xlarge|16xlarge)$")]
-    private static partial Regex NodeType();
-
     [GeneratedRegex(@"^[^@\s,]+@[^@\s,]+\.[^@\s,]+$")]
     private static partial Regex Email();
 
@@ -109,30 +120,41 @@ public sealed partial record PipelineStackProps
     private static partial Regex HttpsUrl();
 }
 
-/// <summary>Reads settings that come as text, from <paramref name="read"/>, and refuses what is not in range.</summary>
-internal sealed class Settings(Func<string, string?> read)
-{
-    public string? Text(string name) => read(name) is { Length: > 0 } text ? text : null;
+/// <summary>Settings, or what was published, as nobody should deploy them. The message is all that there is to say.</summary>
+public sealed class RefusedException(string message) : Exception(message);
 
-    public T OneOf<T>(string name, T otherwise)
-        where T : struct, Enum
+/// <summary>Reads settings, and refuses what is not in range.</summary>
+internal sealed class Settings(JsonObject context)
+{
+    /// <summary>What the CDK's command line puts into the context by a name without a prefix: `cdk acknowledge`, `cdk cli-telemetry`.</summary>
+    private static readonly string[] OfTheCommandLine = ["acknowledged-issue-numbers", "cli-telemetry"];
+
+    private readonly SortedSet<string> _known = new(StringComparer.Ordinal);
+
+    public string? Text(string name)
     {
-        // Not Enum.TryParse alone: that takes numbers, too.
-        var names = Enum.GetNames<T>().Select(n => n.ToLowerInvariant()).ToList();
-        return Text(name) switch
-        {
-            null => otherwise,
-            { } text when names.Contains(text) => Enum.Parse<T>(text, ignoreCase: true),
-            { } text => throw Refused(name, text, $"one of {string.Join(", ", names)}"),
-        };
+        _known.Add(name);
+        return context[name]?.ToString() is { Length: > 0 } text ? text : null;
     }
 
-    public int Number(string name, int otherwise, int min, int max) => Text(name) switch
+    public string OneOf(string name, string otherwise, IReadOnlyCollection<string> names)
     {
-        null => otherwise,
-        { } text when int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= min && number <= max => number,
-        { } text => throw Refused(name, text, $"a whole number from {min} to {max}"),
-    };
+        var text = Text(name) ?? otherwise;
+        return names.Contains(text) ? text : throw Refused(name, text, $"one of {string.Join(", ", names)}");
+    }
+
+    // Not Enum.TryParse alone: that takes numbers, too.
+    public T OneOf<T>(string name, T otherwise)
+        where T : struct, Enum =>
+        Enum.Parse<T>(OneOf(name, otherwise.ToString().ToLowerInvariant(), [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())]), ignoreCase: true);
+
+    public int Number(string name, int otherwise, int min, int max, string where = "")
+    {
+        var text = Text(name) ?? otherwise.ToString(CultureInfo.InvariantCulture);
+        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= min && number <= max
+            ? number
+            : throw Refused(name, text, $"a whole number from {min} to {max}{where}");
+    }
 
     public bool Flag(string name, bool otherwise) => Text(name)?.ToLowerInvariant() switch
     {
@@ -142,18 +164,55 @@ internal sealed class Settings(Func<string, string?> read)
         { } text => throw Refused(name, text, "true or false"),
     };
 
-    [return: NotNullIfNotNull(nameof(otherwise))]
-    public string? Matching(string name, string? otherwise, Regex pattern, string expected) => Text(name) switch
+    public string? Matching(string name, Regex pattern, string expected) => Text(name) switch
     {
-        null => otherwise,
+        null => null,
         { } text when pattern.IsMatch(text) => text,
         { } text => throw Refused(name, text, expected),
     };
 
-    public IEnumerable<string> List(string name, Regex pattern, string expected) =>
-        from item in (Text(name) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)
-        select pattern.IsMatch(item) ? item : throw Refused(name, item, expected);
+    /// <summary>What stands between commas, each item once, whatever the case of its letters.</summary>
+    public IReadOnlyList<string> List(string name, Regex pattern, string expected)
+    {
+        var items = (Text(name) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        var seen = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
+        return Array.Find(items, item => !pattern.IsMatch(item) || !seen.Add(item)) is { } wrong ? throw Refused(name, wrong, expected) : items;
+    }
 
-    public static ArgumentException Refused(string name, string got, string expected) => new(
+    /// <summary>
+    /// A misspelt name would otherwise leave its setting at the default, silently. Names with a colon or an @ are the CDK's:
+    /// feature flags (`@aws-cdk/…`), switches (`aws:cdk:…`) and what it looked up (`availability-zones:account=…`).
+    /// </summary>
+    public void RefuseOthers()
+    {
+        var other = context.Select(value => value.Key)
+            .FirstOrDefault(name => !_known.Contains(name) && !name.Contains(':') && !name.StartsWith('@') && !OfTheCommandLine.Contains(name));
+        if (other is not null)
+        {
+            throw new RefusedException(
+                $"Context value '{other}' is no setting of this pipeline; the nearest is '{_known.MinBy(name => Distance(other, name))}'. " +
+                $"There are {string.Join(", ", _known)}.");
+        }
+    }
+
+    public static RefusedException Refused(string name, string got, string expected) => new(
         $"Context value '{name}' is '{got}', but must be {expected}. Set it in Pipeline.Cdk/cdk.json or with --context {name}=…");
+
+    /// <summary>How many letters have to be put in, left out or changed (Levenshtein).</summary>
+    private static int Distance(string one, string other)
+    {
+        var row = Enumerable.Range(0, other.Length + 1).ToArray();
+        foreach (var (i, letter) in one.Index())
+        {
+            var diagonal = row[0];
+            row[0] = i + 1;
+            for (var j = 1; j <= other.Length; j++)
+            {
+                var changed = char.ToUpperInvariant(letter) == char.ToUpperInvariant(other[j - 1]) ? diagonal : diagonal + 1;
+                (diagonal, row[j]) = (row[j], Math.Min(changed, Math.Min(row[j - 1], row[j]) + 1));
+            }
+        }
+
+        return row[^1];
+    }
 }

@@ -50,7 +50,8 @@ public sealed class ProcessOrders : Construct
             Description = "The key that personal data is protected with before it leaves the table.",
             // 64 letters and digits are 380 bits.
             GenerateSecretString = new SecretStringGenerator { PasswordLength = 64, ExcludePunctuation = true },
-            RemovalPolicy = props.Keep ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY,
+            // A first deployment that fails takes it away again: the next one needs its name, and nothing was protected with it.
+            RemovalPolicy = props.Keep ? RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE : RemovalPolicy.DESTROY,
         });
 
         Function = new PipelineFunction(this, "Run", new PipelineFunctionProps

@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
-using Amazon.CDK;
 
 namespace Pipeline.Cdk.Tests;
 
@@ -23,16 +22,16 @@ public sealed partial class CommandTests(Synthesis synthesis)
     {
         var documented = Command().Match(command);
         var script = Read("package.json")["scripts"]![documented.Groups["script"].Value]!.ToString();
-        var context = Read("cdk.json")["context"]!.AsObject().ToDictionary(c => c.Key, c => c.Value!.ToString());
+        var context = Read("cdk.json")["context"]!.DeepClone().AsObject();
         foreach (Match given in Given().Matches($"{script} {documented.Groups["arguments"].Value}"))
         {
             context[given.Groups["name"].Value] = given.Groups["value"].Value;
         }
 
-        // Published before, by cdk.json's "build"; relative to the folder that the command line runs in.
-        Assert.Equal("../artifacts/publish", context["published"]);
+        // Published before, by cdk.json's "app"; relative to the folder that the command line runs in.
+        Assert.Equal("../artifacts/publish", (string?)context["published"]);
         context["published"] = synthesis.Published("commands");
-        var props = PipelineStackProps.FromContext(new App(new AppProps { Context = context.ToDictionary(c => c.Key, c => (object)c.Value) }).Node);
+        var props = PipelineStackProps.FromContext(context);
 
         var template = new TemplateView(synthesis.Run(props));
         if (script.StartsWith("cdk deploy", StringComparison.Ordinal))
@@ -57,8 +56,8 @@ public sealed partial class CommandTests(Synthesis synthesis)
         var (exitCode, printed, errors) = await Tool.RunAsync(
             cdk,
             [
-                // Without the build of cdk.json, which publishes for minutes, and from the app as it is built here.
-                "synth", "--quiet", "--build", "true", "--app", $"dotnet exec {Path.Combine(AppContext.BaseDirectory, "Pipeline.Cdk.dll")}", "--output", output,
+                // Without what cdk.json publishes, which takes minutes, and from the app as it is built here.
+                "synth", "--quiet", "--app", $"dotnet exec {App}", "--output", output,
                 "--context", $"published={synthesis.Published("cli-published")}",
             ],
             Repository.File("Pipeline.Cdk"),
@@ -80,6 +79,33 @@ public sealed partial class CommandTests(Synthesis synthesis)
             await File.ReadAllTextAsync(Path.Combine(output, $"{Names.Stack}.template.json"), TestContext.Current.CancellationToken));
     }
 
+    /// <summary>cdk.json's "app" goes on to publish only when this has ended with 0.</summary>
+    [Theory]
+    [InlineData("""{ "environment": "dev", "published": "not there yet" }""", 0, "")]
+    [InlineData("""{ "enviroment": "dev" }""", 1, "Context value 'enviroment' is no setting of this pipeline; the nearest is 'environment'. ")]
+    [InlineData("""{ "warehouseNodes": 17 }""", 1, "Context value 'warehouseNodes' is '17', but must be ")]
+    public async Task Settings_are_checked_before_anything_is_published_and_refused_in_one_line(string context, int expected, string says)
+    {
+        Assert.StartsWith("dotnet run --no-launch-profile -- check-settings && dotnet publish ", (string)Read("cdk.json")["app"]!, StringComparison.Ordinal);
+
+        var (exitCode, printed, errors) = await Tool.RunAsync("dotnet", ["exec", App, "check-settings"], environment: new() { ["CDK_CONTEXT_JSON"] = context });
+
+        Assert.Equal((expected, "", expected), (exitCode, printed, errors.Count(letter => letter == '\n')));
+        Assert.StartsWith(says, errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Settings_that_have_no_room_in_the_variable_are_read_from_their_file()
+    {
+        var file = Path.Combine(synthesis.Folder("overflow"), "context.json");
+        await File.WriteAllTextAsync(file, """{ "warehouseNodes": 17 }""", TestContext.Current.CancellationToken);
+
+        var (exitCode, _, errors) = await Tool.RunAsync("dotnet", ["exec", App, "check-settings"], environment: new() { ["CONTEXT_OVERFLOW_LOCATION_ENV"] = file });
+
+        Assert.Equal(1, exitCode);
+        Assert.StartsWith("Context value 'warehouseNodes' is '17'", errors, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_build_that_the_command_line_starts_writes_the_usual_template_all_the_same()
     {
@@ -94,6 +120,8 @@ public sealed partial class CommandTests(Synthesis synthesis)
         Assert.True(exitCode == 0, $"msbuild ended with {exitCode}: {printed}{errors}");
         Assert.Equal(synthesis.Prod.Json, await File.ReadAllTextAsync(template, TestContext.Current.CancellationToken));
     }
+
+    private static string App => Path.Combine(AppContext.BaseDirectory, "Pipeline.Cdk.dll");
 
     private static MatchCollection Commands() => Command().Matches(File.ReadAllText(Repository.File("docs", "deploy.md")).Replace("\\\n", "", StringComparison.Ordinal));
 

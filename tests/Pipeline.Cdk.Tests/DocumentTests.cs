@@ -24,6 +24,16 @@ public sealed partial class DocumentTests(Synthesis synthesis)
         Assert.Equal(read, documented);
     }
 
+    [Fact]
+    public void What_deploy_md_takes_in_is_what_outlives_a_stack_by_its_id_in_the_template() => Assert.Equal(
+        synthesis.Deployable.Root["Resources"]!.AsObject()
+            .Where(r => ((string?)r.Value!["DeletionPolicy"])?.StartsWith("Retain", StringComparison.Ordinal) == true)
+            .Select(r => r.Key).Order(StringComparer.Ordinal),
+        Imported().Matches(File.ReadAllText(Repository.File("docs", "deploy.md"))).Select(m => m.Groups["id"].Value).Distinct().Order(StringComparer.Ordinal));
+
+    [GeneratedRegex("\"(?<id>\\w+)\": ?\\{\"(TableName|BucketName|Id)\":")]
+    private static partial Regex Imported();
+
     [GeneratedRegex(@"^\| `(?<type>AWS::\w+::\w+)` \| (?<number>\d+) \|", RegexOptions.Multiline)]
     private static partial Regex ResourceLine();
 

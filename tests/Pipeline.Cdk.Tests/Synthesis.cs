@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Amazon.CDK;
 using Pipeline.Cdk.Tests;
 using Xunit.Sdk;
@@ -57,13 +58,18 @@ public sealed class Synthesis : IDisposable
     }
 
     /// <summary>The text of the template that the stack gives for these settings.</summary>
-    public string Run(PipelineStackProps props)
+    public string Run(PipelineStackProps props) => File.ReadAllText(Path.Combine(Assembly(props), $"{Names.Stack}.template.json"));
+
+    /// <summary>What the stack gives besides its template: what the command line does with it.</summary>
+    public JsonNode Manifest(PipelineStackProps props) => JsonNode.Parse(File.ReadAllText(Path.Combine(Assembly(props), "manifest.json")))!;
+
+    private string Assembly(PipelineStackProps props)
     {
         var output = Folder($"cdk.out.{_runs++}");
         var app = new App(new AppProps { Outdir = output, AnalyticsReporting = false, TreeMetadata = false, StackTraces = false });
         _ = new PipelineStack(app, Names.Stack, props);
         app.Synth();
-        return File.ReadAllText(Path.Combine(output, $"{Names.Stack}.template.json"));
+        return output;
     }
 
     /// <summary>An empty folder that the tests may fill; deleted at the end.</summary>

@@ -8,18 +8,12 @@ public sealed class TemplateTests(Synthesis synthesis)
 {
     public static TheoryData<string> Rules => [.. Rule.All.Select(rule => rule.Says)];
 
-    public static TheoryData<string> RulesOfBoth => [.. Rule.All.Where(rule => !rule.OfProdOnly).Select(rule => rule.Says)];
-
     public static TheoryData<string, string> Mutants =>
         [.. Rule.All.SelectMany(rule => rule.Mutants, (rule, mutant) => new TheoryDataRow<string, string>(rule.Says, mutant.Does))];
 
     [Theory]
     [MemberData(nameof(Rules))]
-    public void In_production(string rule) => Named(rule).Check(synthesis.Prod);
-
-    [Theory]
-    [MemberData(nameof(RulesOfBoth))]
-    public void In_development(string rule) => Named(rule).Check(synthesis.Dev);
+    public void The_template_keeps_the_rule(string rule) => Named(rule).Check(synthesis.Prod);
 
     [Theory]
     [MemberData(nameof(Mutants))]

@@ -1,19 +1,14 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
-using Amazon.CDK.Assertions;
-using Xunit.Sdk;
 
 namespace Pipeline.Cdk.Tests;
 
 /// <summary>
-/// A template as the rules look at it: matched by the CDK's own assertions, or rendered as readable lines. Resources
-/// go by their logical ids without the hash at the end, which a rule should not have to know.
+/// A template as the rules look at it: rendered as readable lines. Resources go by their logical ids without the hash at the
+/// end, which a rule should not have to know.
 /// </summary>
 public sealed partial class TemplateView(string json)
 {
-    private readonly Lazy<Template> _template = new(() => Template.FromString(json));
-
     public string Json => json;
 
     public JsonObject Root { get; } = JsonNode.Parse(json)!.AsObject();
@@ -27,33 +22,37 @@ public sealed partial class TemplateView(string json)
     public JsonObject this[string name] => Assert.Single(Everything, r => r.Name == name).Properties;
 
     /// <summary>
-    /// A resource of the type has properties like these: objects may have more properties, arrays and values are
-    /// equal. One of the properties should say which resource is meant.
+    /// The resource is this and nothing else: each of its properties, and what happens to it, in the template's order and one a
+    /// line as <see cref="Lines"/> writes them. Of what it is called in a console, descriptions and tags, nothing is said.
     /// </summary>
-    public void Has(string type, string properties) =>
-        Match(template => template.HasResourceProperties(type, ToObject(JsonSerializer.Deserialize<JsonElement>(properties))!));
+    public void Is(string name, params string[] lines) => Assert.Equal(lines, Whole(name));
 
-    /// <summary>Every resource of the type, at least one, has properties like these.</summary>
-    public void AllHave(string type, string properties)
+    /// <summary>These are all the resources of the type, each whole, in one line: <c>Name: property, property</c>.</summary>
+    public void Are(string type, params string[] resources) =>
+        Assert.Equal(resources, All(type).Select(r => $"{r.Name}: {string.Join(", ", Whole(r.Name))}"));
+
+    private IEnumerable<string> Whole(string name) =>
+        this[name].Parent!.AsObject().Where(member => member.Key != "Type").SelectMany(member => member.Key switch
+        {
+            "Properties" => Lines(member.Value).Where(line => !Words().IsMatch(line)),
+            "DependsOn" => [$"{member.Key}={NameOf(Render(member.Value))}"],
+            _ => [$"{member.Key}={Render(member.Value)}"],
+        });
+
+    /// <summary>
+    /// Properties as lines <c>Name=value</c>, with their references readable; of a policy <c>Name: statement</c>, of a
+    /// function's environment <c>Environment: NAME=value</c>. None of what is not there.
+    /// </summary>
+    public static IEnumerable<string> Lines(JsonNode? properties) => (properties?.AsObject() ?? []).SelectMany(p => p.Value switch
     {
-        Assert.NotEmpty(All(type));
-        Match(template => template.AllResourcesProperties(type, ToObject(JsonSerializer.Deserialize<JsonElement>(properties))!));
-    }
-
-    /// <summary>What happens to every resource of the type when it goes out of the stack, and when it is replaced.</summary>
-    public void AllAre(string deletion, string replacement, string type)
-    {
-        Assert.NotEmpty(All(type));
-        Match(template => template.AllResources(type, new Dictionary<string, object> { ["DeletionPolicy"] = deletion, ["UpdateReplacePolicy"] = replacement }));
-    }
-
-    /// <summary>Properties as lines <c>Name=value</c>, with their references readable; none of what is not there.</summary>
-    public static string[] Lines(JsonNode? properties) =>
-        [.. (properties?.AsObject() ?? []).Select(p => $"{p.Key}={Render(p.Value)}")];
+        JsonObject document when document["Statement"] is not null => Statements(document).Select(statement => $"{p.Key}: {statement}"),
+        JsonObject { Count: 1 } variables when p.Key == "Environment" => Lines(variables["Variables"]).Select(line => $"{p.Key}: {line}"),
+        _ => [$"{p.Key}={Render(p.Value)}"],
+    });
 
     /// <summary>
     /// What a role may do, one line an action and resource: <c>s3:PutObject on ${ChangesBucket.Arn}/x*</c>. Managed
-    /// policies and separately attached ones are lines, too: nothing that a role gets is left out.
+    /// policies, separately attached ones and whatever else the role has are lines, too: nothing that it gets is left out.
     /// </summary>
     public string[] RightsOf(string role)
     {
@@ -63,24 +62,48 @@ public sealed partial class TemplateView(string json)
             .Where(p => p.Properties["Roles"]?.AsArray().Any(r => Render(r) == $"${{{role}}}") == true)
             .Select(p => p.Properties["PolicyDocument"]!);
         var managed = properties["ManagedPolicyArns"]?.AsArray().Select(arn => $"managed policy {Render(arn!)}") ?? [];
-        return [.. inline.Concat(attached).SelectMany(Statements).Concat(managed).Order(StringComparer.Ordinal)];
+        var rest = Whole(role).Where(line => !line.StartsWith("AssumeRolePolicyDocument: ", StringComparison.Ordinal)
+            && !line.StartsWith("Policies=", StringComparison.Ordinal) && !line.StartsWith("ManagedPolicyArns=", StringComparison.Ordinal));
+        return [.. inline.Concat(attached).SelectMany(Statements).Concat(managed).Concat(rest).Order(StringComparer.Ordinal)];
     }
 
     /// <summary>Who may take a role, and on which condition.</summary>
-    public string[] TakersOf(string role) =>
-        [.. this[role]["AssumeRolePolicyDocument"]!["Statement"]!.AsArray().Select(s => $"{Render(s!["Principal"]!)}{Condition(s)}")];
+    public IEnumerable<string> TakersOf(string role) => Statements(this[role]["AssumeRolePolicyDocument"]);
+
+    /// <summary>Every policy document of the template, of whatever resource and wherever in it, as statements.</summary>
+    public IEnumerable<string> EveryStatement => Within(Root["Resources"]!).Where(node => node is JsonObject document && document["Statement"] is JsonArray).SelectMany(Statements);
 
     /// <summary>
     /// The statements of a policy document, one line an action and resource: <c>s3:GetObject on x by y if z</c>, with who it is
-    /// for where the policy says so, that is, where it is not a role's.
+    /// for where the policy says so, that is, where it is not a role's, and without a resource where it is about who takes a role.
     /// </summary>
-    public static IEnumerable<string> Statements(JsonNode? document) =>
-        from statement in document?["Statement"]?.AsArray() ?? []
-        let effect = (string)statement["Effect"]! == "Allow" ? "" : "not "
-        let caller = statement["Principal"] is { } principal ? $" by {Render(principal)}" : ""
-        from action in Many(Stated(statement, "Action"))
-        from resource in Many(Stated(statement, "Resource"))
-        select $"{effect}{Render(action)} on {Render(resource)}{caller}{Condition(statement)}";
+    public static IEnumerable<string> Statements(JsonNode? document)
+    {
+        foreach (var statement in document?["Statement"]?.AsArray() ?? [])
+        {
+            Assert.Equal("2012-10-17", (string?)document!["Version"]);
+            // NotAction, NotResource and NotPrincipal say what a statement is not about.
+            Assert.All(statement!.AsObject(), member => Assert.Contains(member.Key, (string[])["Action", "Condition", "Effect", "Principal", "Resource", "Sid"]));
+            var effect = (string?)statement["Effect"] == "Allow" ? "" : (string?)statement["Effect"] == "Deny" ? "not " : "? ";
+            var caller = statement["Principal"] is { } principal ? $" by {Render(principal)}" : "";
+            var condition = statement["Condition"] is { } c ? $" if {Render(c)}" : "";
+            foreach (var action in Many(statement["Action"]))
+            {
+                foreach (var resource in statement["Resource"] is { } named ? Many(named).Select(r => $" on {Render(r)}") : [""])
+                {
+                    yield return $"{effect}{Render(action)}{resource}{caller}{condition}";
+                }
+            }
+        }
+    }
+
+    /// <summary>A node and all below it.</summary>
+    public static IEnumerable<JsonNode> Within(JsonNode node) => node switch
+    {
+        JsonObject o => [o, .. o.Where(member => member.Value is not null).SelectMany(member => Within(member.Value!))],
+        JsonArray a => [a, .. a.Where(item => item is not null).SelectMany(item => Within(item!))],
+        _ => [node],
+    };
 
     /// <summary>A value with its references as <c>${Name}</c> or <c>${Name.Attribute}</c>; of what is not there <c>nothing</c>.</summary>
     public static string Render(JsonNode? value) => value switch
@@ -98,43 +121,13 @@ public sealed partial class TemplateView(string json)
     /// <summary>A logical id, or a text in which some stand, without the hashes.</summary>
     public static string NameOf(string text) => Hash().Replace(text, "");
 
-    /// <summary>The CDK's assertions fail with an exception of no type of their own.</summary>
-    private void Match(Action<Template> assertion)
-    {
-        try
-        {
-            assertion(_template.Value);
-        }
-        catch (Exception e) when (e.Message.StartsWith("Error: Template has ", StringComparison.Ordinal))
-        {
-            Assert.Fail(e.Message);
-        }
-    }
+    private static JsonNode?[] Many(JsonNode? oneOrMany) => oneOrMany is JsonArray many ? [.. many] : [oneOrMany];
 
-    /// <summary>A statement says what it is about; NotAction, NotResource and NotPrincipal say what it is not about.</summary>
-    private static JsonNode Stated(JsonNode statement, string member)
-    {
-        Assert.DoesNotContain(statement.AsObject(), m => m.Key.StartsWith("Not", StringComparison.Ordinal));
-        return statement[member] ?? throw FailException.ForFailure($"A statement has no {member}: {statement}");
-    }
-
-    private static string Condition(JsonNode statement) => statement["Condition"] is { } condition ? $" if {Render(condition)}" : "";
-
-    private static IEnumerable<JsonNode> Many(JsonNode oneOrMany) => oneOrMany is JsonArray many ? many.Select(n => n!) : [oneOrMany];
+    // What a resource is called; `Description` stands in the rules of security groups, too.
+    [GeneratedRegex("^(Description|AlarmDescription|GroupDescription|Tags)=")]
+    private static partial Regex Words();
 
     // The CDK's eight digits at the end of a logical id; what follows is no part of a name.
     [GeneratedRegex("(?<=[A-Za-z0-9])[0-9A-F]{8}(?![A-Za-z0-9])")]
     private static partial Regex Hash();
-
-    // jsii carries dictionaries, arrays and plain values.
-    private static object? ToObject(JsonElement element) => element.ValueKind switch
-    {
-        JsonValueKind.Object => element.EnumerateObject().ToDictionary(p => p.Name, p => ToObject(p.Value)!),
-        JsonValueKind.Array => element.EnumerateArray().Select(e => ToObject(e)!).ToArray(),
-        JsonValueKind.String => element.GetString(),
-        JsonValueKind.Number => element.GetDouble(),
-        JsonValueKind.True => true,
-        JsonValueKind.False => false,
-        _ => throw new NotSupportedException($"No property is {element.ValueKind}."),
-    };
 }

@@ -6,6 +6,7 @@ namespace Pipeline.Cdk.Tests.Rules;
 /// Something that must be true of the template, with the mutants that show that the rule can fail: each breaks the
 /// template in one place.
 /// </summary>
+/// <remarks>Of production; development is that but for a list of differences (<see cref="SynthesisTests"/>).</remarks>
 public sealed record Rule(string Says, Action<TemplateView> Check, params Mutant[] Mutants)
 {
     public static IReadOnlyList<Rule> All { get; } =
@@ -20,9 +21,6 @@ public sealed record Rule(string Says, Action<TemplateView> Check, params Mutant
         .. AlarmRules.All,
         .. StackRules.All,
     ];
-
-    /// <summary>Production only: data outlives the stack there.</summary>
-    public bool OfProdOnly { get; init; }
 }
 
 /// <param name="Does">What the mutant does to the template.</param>
