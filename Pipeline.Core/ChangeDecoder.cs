@@ -209,7 +209,7 @@ public static class ChangeDecoder
         };
     }
 
-    private static long? Version(ref Utf8JsonReader reader)
+    internal static long? Version(ref Utf8JsonReader reader)
     {
         reader.Read();
         return reader.TokenType switch
@@ -221,7 +221,7 @@ public static class ChangeDecoder
         };
     }
 
-    private static decimal? Money(ref Utf8JsonReader reader, string attribute)
+    internal static decimal? Money(ref Utf8JsonReader reader, string attribute)
     {
         reader.Read();
         return reader.TokenType switch
@@ -233,7 +233,7 @@ public static class ChangeDecoder
         };
     }
 
-    private static OrderStatus? Status(ref Utf8JsonReader reader)
+    internal static OrderStatus? Status(ref Utf8JsonReader reader)
     {
         var text = Text(ref reader, "status");
         return text switch
@@ -250,7 +250,7 @@ public static class ChangeDecoder
     /// RFC 3339, cut to microseconds, the resolution of Parquet and SQL. The reader alone would take ISO 8601
     /// forms without an offset as local time.
     /// </summary>
-    private static DateTimeOffset? Time(ref Utf8JsonReader reader, string attribute)
+    internal static DateTimeOffset? Time(ref Utf8JsonReader reader, string attribute)
     {
         reader.Read();
         if (reader.TokenType == JsonTokenType.Null)

@@ -24,21 +24,10 @@ public static class ChangeFile
     /// <summary>The most that a file may unpack to, 512 MiB, so that a small file cannot fill the memory.</summary>
     public const long UnpackedBytesMax = 512L << 20;
 
-    /// <summary>Rows and text (in characters) after which a row group is closed, whichever comes first.</summary>
-    private const int GroupRowsMax = 50_000;
-    private const long GroupTextMax = 64L << 20;
-
     /// <summary>
     /// Parquet ends with its footer, the footer's length (4 bytes, little-endian) and the magic number.
     /// </summary>
     private const int TailBytes = 8;
-
-    /// <summary>
-    /// Stands between the last row group and the footer, where no reader looks, with the hash of all other bytes
-    /// behind it. Parquet itself has no checksum for the footer, and hardly any for the pages: one flipped bit
-    /// there can be another amount, or keep a reader busy for ever. So a file is read only when its hash is right.
-    /// </summary>
-    private static ReadOnlySpan<byte> Seal => "order-changes/1\n"u8;
 
     private const int HashBytes = 16;
 
@@ -62,45 +51,17 @@ public static class ChangeFile
         OrderId, Version, Sequence, EventId, OperationName, ChangedAt, TraceParent,
         MerchantId, CustomerId, Status, Currency, TotalAmount, CreatedAt, UpdatedAt, Document);
 
-    private static readonly ParquetOptions Options = new()
-    {
-        CompressionMethod = CompressionMethod.Snappy,
-        ColumnEncodingHints =
-        {
-            [OperationName.Name] = EncodingHint.Dictionary,
-            [MerchantId.Name] = EncodingHint.Dictionary,
-            [Status.Name] = EncodingHint.Dictionary,
-            [Currency.Name] = EncodingHint.Dictionary,
-        },
-    };
-
     /// <summary>Writes the changes in their order. The stream stays open.</summary>
     public static async Task WriteAsync(IReadOnlyList<Change> changes, Stream destination, CancellationToken cancellationToken)
     {
-        using var parquet = new MemoryStream();
-        await using (var writer = await ParquetWriter.CreateAsync(Schema, parquet, Options, cancellationToken: cancellationToken))
+        using var writer = new ChangeFileWriter();
+        foreach (var change in changes)
         {
-            for (var from = 0; from < changes.Count;)
-            {
-                var to = from;
-                for (long text = 0; to < changes.Count && to - from < GroupRowsMax && text < GroupTextMax; to++)
-                {
-                    text += changes[to].Document.Length;
-                }
-
-                await WriteGroupAsync(writer, new Slice(changes, from, to - from), cancellationToken);
-                from = to;
-            }
+            writer.Add(change);
         }
 
-        var file = parquet.GetBuffer().AsMemory(0, (int)parquet.Length);
-        var footer = file.Length - TailBytes - BinaryPrimitives.ReadInt32LittleEndian(file.Span[^TailBytes..]);
-        await destination.WriteAsync(file[..footer], cancellationToken);
-        await destination.WriteAsync(SealOf(file.Span), cancellationToken);
-        await destination.WriteAsync(file[footer..], cancellationToken);
+        await destination.WriteAsync(writer.Finish(), cancellationToken);
     }
-
-    private static byte[] SealOf(ReadOnlySpan<byte> file) => [.. Seal, .. XxHash128.Hash(file)];
 
     /// <summary>Reads a change file back, with every value checked. The stream must be seekable and stays open.</summary>
     /// <exception cref="InvalidDataException">The file is corrupt, too large or not a change file; the message says what.</exception>
@@ -114,7 +75,7 @@ public static class ChangeFile
         await CheckSealAsync(source, cancellationToken);
         try
         {
-            await using var reader = await ParquetReader.CreateAsync(source, Options, cancellationToken: cancellationToken);
+            await using var reader = await ParquetReader.CreateAsync(source, cancellationToken: cancellationToken);
             CheckShape(reader);
             var changes = new List<Change>();
             foreach (var group in reader.RowGroups)
@@ -131,30 +92,9 @@ public static class ChangeFile
         }
     }
 
-    private static async Task WriteGroupAsync(ParquetWriter writer, Slice rows, CancellationToken cancellationToken)
-    {
-        using var group = writer.CreateRowGroup();
-        await group.WriteAsync(OrderId, rows.Strings(c => c.OrderId));
-        await group.WriteAsync(Version, rows.Values(c => c.Version), cancellationToken: cancellationToken);
-        await group.WriteAsync(Sequence, rows.Strings(c => c.SequenceNumber.ToString()));
-        await group.WriteAsync(EventId, rows.Strings(c => c.EventId));
-        await group.WriteAsync(OperationName, rows.Strings(c => NameOf(c.Operation)));
-        await group.WriteAsync(ChangedAt, rows.Values(c => c.ChangedAt.UtcDateTime), cancellationToken: cancellationToken);
-        await group.WriteAsync(TraceParent, rows.Strings(c => c.TraceParent));
-        await group.WriteAsync(MerchantId, rows.Strings(c => c.MerchantId));
-        await group.WriteAsync(CustomerId, rows.Strings(c => c.CustomerId));
-        await group.WriteAsync(Status, rows.Strings(c => c.Status is { } status ? OrderStatusText.Of(status) : null));
-        await group.WriteAsync(Currency, rows.Strings(c => c.Currency));
-        await group.WriteAsync(TotalAmount, rows.Values(c => c.TotalAmount), cancellationToken: cancellationToken);
-        await group.WriteAsync(CreatedAt, rows.Values(c => c.CreatedAt?.UtcDateTime), cancellationToken: cancellationToken);
-        await group.WriteAsync(UpdatedAt, rows.Values(c => c.UpdatedAt?.UtcDateTime), cancellationToken: cancellationToken);
-        await group.WriteAsync(Document, rows.Strings(c => c.Document));
-        group.CompleteValidate();
-    }
-
     private static async Task CheckSealAsync(Stream source, CancellationToken cancellationToken)
     {
-        var sealBytes = Seal.Length + HashBytes;
+        var sealBytes = ChangeFileWriter.Seal.Length + HashBytes;
         if (source.Length < sealBytes + TailBytes)
         {
             throw new InvalidDataException($"not a change file: {source.Length} bytes are too few");
@@ -176,12 +116,12 @@ public static class ChangeFile
         await source.ReadExactlyAsync(seal, cancellationToken);
         await HashAsync(source.Length - source.Position);
 
-        if (!seal.AsSpan().StartsWith(Seal))
+        if (!seal.AsSpan().StartsWith(ChangeFileWriter.Seal))
         {
             throw new InvalidDataException("not a change file: there is no seal before the footer");
         }
 
-        if (!seal.AsSpan(Seal.Length).SequenceEqual(hash.GetCurrentHash()))
+        if (!seal.AsSpan(ChangeFileWriter.Seal.Length).SequenceEqual(hash.GetCurrentHash()))
         {
             throw new InvalidDataException("the file is corrupt: its bytes do not match the hash in its seal");
         }
@@ -211,9 +151,9 @@ public static class ChangeFile
         {
             unpacked += Math.Max(group.RowGroup.TotalByteSize, 0);
             rows += group.RowCount;
-            if (group.RowCount is < 0 or > GroupRowsMax)
+            if (group.RowCount is < 0 or > ChangeFileWriter.GroupRowsMax)
             {
-                throw new InvalidDataException($"a row group has {group.RowCount} rows; at most {GroupRowsMax} are read");
+                throw new InvalidDataException($"a row group has {group.RowCount} rows; at most {ChangeFileWriter.GroupRowsMax} are read");
             }
         }
 
@@ -330,29 +270,4 @@ public static class ChangeFile
 
     private static InvalidDataException Wrong(DataField field, int row, string what) =>
         new($"row {row} of a row group: column {field.Name} {what}");
-
-    private readonly record struct Slice(IReadOnlyList<Change> Changes, int From, int Count)
-    {
-        public string?[] Strings(Func<Change, string?> select)
-        {
-            var values = new string?[Count];
-            for (var i = 0; i < Count; i++)
-            {
-                values[i] = select(Changes[From + i]);
-            }
-
-            return values;
-        }
-
-        public ReadOnlyMemory<T> Values<T>(Func<Change, T> select)
-        {
-            var values = new T[Count];
-            for (var i = 0; i < Count; i++)
-            {
-                values[i] = select(Changes[From + i]);
-            }
-
-            return values;
-        }
-    }
 }

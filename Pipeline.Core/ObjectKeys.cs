@@ -44,12 +44,24 @@ public static class ObjectKeys
         var digest = new XxHash128();
         foreach (var identity in identities)
         {
-            digest.Append(Encoding.UTF8.GetBytes(identity));
-            digest.Append("\n"u8);
+            AppendIdentity(digest, Encoding.UTF8.GetBytes(identity));
         }
 
-        return $"{ChangePartition(hour)}{first.SequenceNumber}-{last.SequenceNumber}-{Convert.ToHexStringLower(digest.GetCurrentHash())}.parquet";
+        return ChangeFile(first.SequenceNumber, last.SequenceNumber, hour, digest);
     }
+
+    internal static void AppendIdentity(XxHash128 digest, ReadOnlySpan<byte> identity)
+    {
+        digest.Append(identity);
+        digest.Append("\n"u8);
+    }
+
+    /// <param name="first">Of the first change.</param>
+    /// <param name="last">Of the last change.</param>
+    /// <param name="hour">In which partition.</param>
+    /// <param name="digest">To which the identity of every change was appended.</param>
+    internal static string ChangeFile(SequenceNumber first, SequenceNumber last, DateTimeOffset hour, XxHash128 digest) =>
+        $"{ChangePartition(hour)}{first}-{last}-{Convert.ToHexStringLower(digest.GetCurrentHash())}.parquet";
 
     /// <summary><c>orders/changes/dt=YYYY-MM-DD/hour=HH/</c> for an instant, in UTC.</summary>
     public static string ChangePartition(DateTimeOffset changedAt) =>

@@ -82,12 +82,14 @@ public static class PersonalData
 public sealed class PersonalPlace
 {
     private readonly Dictionary<string, PersonalPlace> _members;
+    private readonly (byte[] Name, PersonalPlace Place)[] _membersInUtf8;
 
     private PersonalPlace(string path, Likeness likeness, Dictionary<string, PersonalPlace> members)
     {
         Path = path;
         Likeness = likeness;
         _members = members;
+        _membersInUtf8 = [.. members.Select(member => (Encoding.UTF8.GetBytes(member.Key), member.Value))];
         Domain = Encoding.UTF8.GetBytes($"{PersonalDataProtector.Rule}\0{path}\0");
     }
 
@@ -102,6 +104,20 @@ public sealed class PersonalPlace
 
     /// <summary>The place of a member; null when there is nothing personal in it.</summary>
     public PersonalPlace? Member(string name) => _members.GetValueOrDefault(name);
+
+    /// <summary>The same for a name in UTF-8.</summary>
+    public PersonalPlace? Member(ReadOnlySpan<byte> name)
+    {
+        foreach (var (member, place) in _membersInUtf8)
+        {
+            if (name.SequenceEqual(member))
+            {
+                return place;
+            }
+        }
+
+        return null;
+    }
 
     internal static PersonalPlace Of(string path, IEnumerable<(string Path, Likeness Likeness)> below)
     {

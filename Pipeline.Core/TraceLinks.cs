@@ -12,16 +12,18 @@ public static class TraceLinks
     /// A span linked to each request. The changes of one request go on with its trace; those of several belong to none
     /// (OpenTelemetry's semantic conventions for messaging, "Consumer spans").
     /// </summary>
-    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<Change> changes)
+    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<Change> changes) =>
+        StartBatch(source, name, changes.Select(change => change.TraceParent).OfType<string>());
+
+    /// <summary>The same from the changes' traceparents.</summary>
+    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<string> traceParents)
     {
         if (!source.HasListeners())
         {
             return null;
         }
 
-        var requests = changes
-            .Select(change => change.TraceParent)
-            .OfType<string>()
+        var requests = traceParents
             .Distinct()
             .Select(traceParent => ActivityContext.TryParse(traceParent, null, isRemote: true, out var request) ? request : default)
             .Where(request => request != default)

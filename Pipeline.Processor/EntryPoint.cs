@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Amazon.Lambda.Core;
 using Amazon.Lambda.DynamoDBEvents;
@@ -14,7 +15,7 @@ public static class EntryPoint
     /// DynamoDB nests an item up to 32 levels deep, and in an event each level is two of JSON: the serializer's own
     /// limit of 64 would make such an item fail its whole batch for ever.
     /// </summary>
-    private const int JsonDepthMax = 128;
+    internal const int JsonDepthMax = 128;
 
     /// <summary>Spans leave before the response does, because Lambda freezes the process after it; no longer than this.</summary>
     private static readonly TimeSpan FlushTimeMax = TimeSpan.FromMilliseconds(500);
@@ -44,20 +45,18 @@ public static class EntryPoint
     {
         var lostConnections = 0;
         using var bootstrap = LambdaBootstrapBuilder
-            .Create<DynamoDBEvent, StreamsEventResponse>(
-                async (batch, context) =>
+            .Create(async (batch, context) =>
+            {
+                lostConnections = 0;
+                try
                 {
-                    lostConnections = 0;
-                    try
-                    {
-                        return await function.HandleAsync(batch, context);
-                    }
-                    finally
-                    {
-                        traces?.ForceFlush((int)Math.Clamp(context.RemainingTime.TotalMilliseconds / 2, 0, FlushTimeMax.TotalMilliseconds));
-                    }
-                },
-                Serializer)
+                    return await InvokeAsync(function, batch, context);
+                }
+                finally
+                {
+                    traces?.ForceFlush((int)Math.Clamp(context.RemainingTime.TotalMilliseconds / 2, 0, FlushTimeMax.TotalMilliseconds));
+                }
+            })
             .UseHttpClient(runtimeApi)
             .ConfigureOptions(options => options.RuntimeApiEndpoint = runtimeApiEndpoint)
             .Build();
@@ -75,5 +74,32 @@ public static class EntryPoint
                 await Task.Delay(PauseBeforeReconnect, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
         }
+    }
+
+    /// <summary>From the JSON of a batch to that of the answer.</summary>
+    private static async Task<Stream> InvokeAsync(ProcessOrders function, Stream batch, ILambdaContext context)
+    {
+        // The bootstrap has all of it in memory, at most 6 MB, and as a rule lets it be seen.
+        if (batch is not MemoryStream { } payload || !payload.TryGetBuffer(out var bytes))
+        {
+            using var copy = new MemoryStream();
+            await batch.CopyToAsync(copy);
+            bytes = new ArraySegment<byte>(copy.ToArray());
+        }
+
+        var answer = new MemoryStream();
+        Serializer.Serialize(await function.HandleAsync(bytes.AsMemory(), context), answer);
+        answer.Position = 0;
+        return answer;
+    }
+
+    /// <summary>A batch as typed objects.</summary>
+    /// <exception cref="JsonSerializerException">It is not the JSON of such an event.</exception>
+    internal static DynamoDBEvent Read(ReadOnlyMemory<byte> payload)
+    {
+        using var json = MemoryMarshal.TryGetArray(payload, out var bytes)
+            ? new MemoryStream(bytes.Array!, bytes.Offset, bytes.Count, writable: false)
+            : new MemoryStream(payload.ToArray(), writable: false);
+        return Serializer.Deserialize<DynamoDBEvent>(json);
     }
 }

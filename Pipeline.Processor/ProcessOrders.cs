@@ -23,6 +23,23 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
     /// <summary>Quarantine objects written at once; a batch of nothing but poison must neither take minutes nor flood S3.</summary>
     private const int QuarantineParallelism = 16;
 
+    /// <summary>A batch as it comes: the JSON of a <see cref="DynamoDBEvent"/>.</summary>
+    public async Task<StreamsEventResponse> HandleAsync(ReadOnlyMemory<byte> payload, ILambdaContext context)
+    {
+        // 1. Decode, the short way, where all records are orders as we know them: straight into the columns of the file.
+        if (await ProtectorAsync(context) is not { } protector)
+        {
+            return Failed(Lowest(EntryPoint.Read(payload).Records ?? []));
+        }
+
+        using var changes = new ChangeFileWriter();
+        var traceParents = Activities.HasListeners() ? new List<string>() : null;
+        return BatchReader.TryRead(payload.Span, protector, changes, traceParents) is { } ends
+            ? await StoreAsync(changes, [], ends, traceParents ?? [], context)
+            : await HandleAsync(EntryPoint.Read(payload), context);
+    }
+
+    /// <summary>The same, of any batch: some of its records may be undecodable.</summary>
     public async Task<StreamsEventResponse> HandleAsync(DynamoDBEvent batch, ILambdaContext context)
     {
         if (batch.Records is not { Count: > 0 } records)
@@ -33,25 +50,24 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
 
         // 1. Decode each record once, into a typed change or into the reason why it is none. Without the key that personal
         //    data is protected with, nothing is written at all.
-        PersonalDataProtector protector;
-        try
+        if (await ProtectorAsync(context) is not { } protector)
         {
-            using var timeout = new CancellationTokenSource(TimeToStore(context), time);
-            protector = await protection(timeout.Token);
-        }
-        catch (Exception e) when (e is IOException or OperationCanceledException)
-        {
-            context.Logger.LogError(e, "There is no key for personal data; the batch will be delivered again");
-            return new StreamsEventResponse { BatchItemFailures = [new() { ItemIdentifier = Lowest(records) }] };
+            return Failed(Lowest(records));
         }
 
-        var changes = new List<Change>(records.Count);
+        using var changes = new ChangeFileWriter();
         var poison = new List<QuarantinedRecord>();
+        var traceParents = new List<string>();
         foreach (var record in records)
         {
             try
             {
-                changes.Add(ChangeDecoder.Decode(EventRecord.ToStreamRecord(record, protector)));
+                var change = ChangeDecoder.Decode(EventRecord.ToStreamRecord(record, protector));
+                changes.Add(change);
+                if (change.TraceParent is { } traceParent)
+                {
+                    traceParents.Add(traceParent);
+                }
             }
             catch (UndecodableRecordException e)
             {
@@ -59,11 +75,18 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
             }
         }
 
+        var ends = new BatchEnds(records[0]?.Dynamodb?.SequenceNumber, records[^1]?.Dynamodb?.SequenceNumber, Lowest(records));
+        return await StoreAsync(changes, poison, ends, traceParents, context);
+    }
+
+    private async Task<StreamsEventResponse> StoreAsync(
+        ChangeFileWriter changes, List<QuarantinedRecord> poison, BatchEnds ends, List<string> traceParents, ILambdaContext context)
+    {
         // 2. Store: first what cannot go on, then the change file. Both keys and bytes follow from the records
         //    alone, so when the batch comes again everything is overwritten with itself.
         var failed = true;
-        var key = changes.Count > 0 ? ObjectKeys.ChangeFile(changes) : null;
-        using (var activity = StartActivity(changes, context))
+        var key = changes.Count > 0 ? changes.Key : null;
+        using (var activity = StartActivity(traceParents, context))
         {
             activity?.SetTag("pipeline.changes", changes.Count);
             activity?.SetTag("pipeline.quarantined", poison.Count);
@@ -83,28 +106,42 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
             {
                 activity?.SetStatus(ActivityStatusCode.Error, e.Message);
                 context.Logger.LogError(
-                    e,
-                    "The batch {First} to {Last} is not stored and will be delivered again",
-                    records[0].Dynamodb?.SequenceNumber,
-                    records[^1].Dynamodb?.SequenceNumber);
+                    e, "The batch {First} to {Last} is not stored and will be delivered again", ends.First, ends.Last);
             }
         }
 
         // 3. Answer. Failing the lowest record makes Lambda deliver the whole batch again, from that record on.
         if (failed)
         {
-            return new StreamsEventResponse { BatchItemFailures = [new() { ItemIdentifier = Lowest(records) }] };
+            return Failed(ends.Lowest);
         }
 
         context.Logger.LogInformation(
             "Stored {Changes} changes, {Quarantined} in quarantine, {First} to {Last}, in {Key}",
             changes.Count,
             poison.Count,
-            records[0].Dynamodb?.SequenceNumber,
-            records[^1].Dynamodb?.SequenceNumber,
+            ends.First,
+            ends.Last,
             key);
         return new StreamsEventResponse { BatchItemFailures = [] };
     }
+
+    /// <summary>Null: there is none just now; the log says why.</summary>
+    private async Task<PersonalDataProtector?> ProtectorAsync(ILambdaContext context)
+    {
+        try
+        {
+            using var timeout = new CancellationTokenSource(TimeToStore(context), time);
+            return await protection(timeout.Token);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException)
+        {
+            context.Logger.LogError(e, "There is no key for personal data; the batch will be delivered again");
+            return null;
+        }
+    }
+
+    private static StreamsEventResponse Failed(string lowest) => new() { BatchItemFailures = [new() { ItemIdentifier = lowest }] };
 
     private async Task QuarantineAsync(List<QuarantinedRecord> poison, ILambdaContext context, CancellationToken cancellationToken) =>
         await Parallel.ForEachAsync(
@@ -120,16 +157,12 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
                     "Record {SequenceNumber} is in quarantine as {Key}: {Reason}", record.Record?.Dynamodb?.SequenceNumber, key, record.Reason);
             });
 
-    private async Task WriteChangeFileAsync(string key, List<Change> changes, ILambdaContext context, CancellationToken cancellationToken)
+    private async Task WriteChangeFileAsync(string key, ChangeFileWriter changes, ILambdaContext context, CancellationToken cancellationToken)
     {
-        using var file = new MemoryStream();
-        await ChangeFile.WriteAsync(changes, file, cancellationToken);
-
         // Named as OpenTelemetry's semantic conventions for AWS calls and for S3 say.
         using var activity = Activities.StartActivity("S3.PutObject", ActivityKind.Client);
         activity?.SetTag("rpc.system", "aws-api").SetTag("rpc.service", "S3").SetTag("rpc.method", "PutObject").SetTag("aws.s3.key", key);
-        await objects.PutAsync(
-            key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, Metadata(changes.Count, context), cancellationToken);
+        await objects.PutAsync(key, changes.Finish(), ChangeFile.ContentType, Metadata(changes.Count, context), cancellationToken);
     }
 
     /// <summary>For people who look at the bucket; nothing reads it.</summary>
@@ -169,9 +202,9 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
         return lowest;
     }
 
-    private static Activity? StartActivity(List<Change> changes, ILambdaContext context)
+    private static Activity? StartActivity(List<string> traceParents, ILambdaContext context)
     {
-        var activity = Activities.StartBatch("process_orders", changes);
+        var activity = Activities.StartBatch("process_orders", traceParents);
         activity?.SetTag("faas.invocation_id", context.AwsRequestId);
         return activity;
     }

@@ -168,7 +168,8 @@ namespace Amazon.Lambda.RuntimeSupport
             var context = new LambdaContext(next.Headers, _serializer);
             Environment.SetEnvironmentVariable("_X_AMZN_TRACE_ID", context.TraceId);
 
-            using var input = new MemoryStream(await next.Content.ReadAsByteArrayAsync(cancellationToken));
+            var batch = await next.Content.ReadAsByteArrayAsync(cancellationToken);
+            using var input = new MemoryStream(batch, 0, batch.Length, writable: false, publiclyVisible: true);
             Stream output;
             try
             {

@@ -50,7 +50,7 @@ internal static class Mutants
             "a removal ranks below what it removed"),
         new("unpadded sequence numbers", "Pipeline.Core/SequenceNumber.cs", "text.PadLeft(Digits, '0')", "text",
             "text order is not number order"),
-        new("key of the last record", "Pipeline.Core/ObjectKeys.cs", "{first.SequenceNumber}-{last.SequenceNumber}-{Convert.ToHexStringLower(digest.GetCurrentHash())}", "{last.SequenceNumber}",
+        new("key of the last record", "Pipeline.Core/ObjectKeys.cs", "{first}-{last}-{Convert.ToHexStringLower(digest.GetCurrentHash())}", "{last}",
             "a batch that is cut anew overwrites the file of the larger one"),
         new("XOR digest", "Pipeline.Core/OrderDigest.cs", "High + (hash >> (128 - HalfBits)),", "High ^ (hash >> (128 - HalfBits)),",
             "two equal differences cancel out"),

@@ -1,6 +1,5 @@
 using System.Text.Json;
 using Amazon.Lambda.Core;
-using Amazon.Lambda.DynamoDBEvents;
 using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
@@ -98,8 +97,7 @@ internal static class ChangeFileStage
 
     private static async Task HandleAsync(ProcessOrders function, byte[] payload, ILambdaContext invocation)
     {
-        using var body = new MemoryStream(payload, writable: false);
-        var answer = await function.HandleAsync(EntryPoint.Serializer.Deserialize<DynamoDBEvent>(body), invocation);
+        var answer = await function.HandleAsync(payload, invocation);
         if (answer.BatchItemFailures.Count > 0)
         {
             throw new InvalidOperationException("The function failed the batch.");
