@@ -297,10 +297,23 @@ internal sealed class OrderPipeline
     private async Task DiscardAsync(QuarantineDesk desk, int target)
     {
         var parked = await desk.ListAsync(progress: null, CancellationToken.None);
-        if (parked.Count > 0)
+        if (parked.Count == 0)
         {
-            _world.Count($"discard: {await desk.DiscardAsync(parked[target % parked.Count].Key, "simulated", "operator", CancellationToken.None)}");
+            return;
         }
+
+        var key = parked[target % parked.Count].Key;
+        try
+        {
+            await DiscardAsync();
+        }
+        catch (Loader.ObjectStoreException)
+        {
+            // The operator does not know whether it was done and enters the same command again.
+            await DiscardAsync();
+        }
+
+        async Task DiscardAsync() => _world.Count($"discard: {await desk.DiscardAsync(key, "simulated", "operator", CancellationToken.None)}");
     }
 
     /// <summary>
