@@ -1,5 +1,4 @@
 using Npgsql;
-using NpgsqlTypes;
 using Pipeline.Core;
 
 namespace Pipeline.Loader;
@@ -38,10 +37,21 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : SqlWarehouse(
         command.Parameters.AddWithValue("versions", parked.Select(p => p.Version ?? UnknownVersion).ToArray());
     }
 
+    /// <summary>
+    /// A load writes each wide row where it stays, straight from here: into the history, and those that win into
+    /// <c>orders</c>. The staging table has only the keys that something has to be asked about.
+    /// </summary>
     private sealed class PostgresLoad(NpgsqlConnection connection, NpgsqlTransaction transaction) : Load(connection, transaction, Dialect)
     {
-        /// <summary>A load of many rows that is to be stopped is stopped within some milliseconds.</summary>
-        private const int CancellationCheckRows = 1_000;
+        /// <summary>
+        /// So many staged rows may have other plans than a few, and the planner knows nothing of a temporary table before it
+        /// is analyzed. For fewer it would cost more than the load, and leave dead rows in the catalogue several times a second.
+        /// </summary>
+        private const int AnalyzeFrom = 2_000;
+
+        private IReadOnlyList<Change> _changes = [];
+        private StagedKeys _keys = StagedKeys.None;
+        private IReadOnlyList<int> _kept = [];
 
         public override Task<IReadOnlyList<ParkedChange>> SettledAsync(IReadOnlyCollection<ParkedChange> parked, CancellationToken cancellationToken) =>
             CallAsync<IReadOnlyList<ParkedChange>>(async () =>
@@ -59,91 +69,182 @@ public sealed class PostgresWarehouse(NpgsqlDataSource database) : SqlWarehouse(
                 return settled;
             });
 
-        protected override async Task CopyAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken)
+        public override Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => CallAsync(async () =>
         {
-            // The rows are written without await: the importer fills a buffer, and only its flushes do I/O. A state
-            // machine for each of seventeen values of each row costs more than the rest of the copy.
-            await using var copy = await Connection.BeginBinaryImportAsync(Sql.Read(Dialect, "2-stage").Single(), cancellationToken);
-            var row = 0;
-            foreach (var change in changes.Concat(waiting))
+            var known = new HashSet<int>();
+            if (_keys.MayBeKnown)
             {
-                if (row % CancellationCheckRows == 0)
+                var statements = Sql.Read(Dialect, "3-drop-known");
+                await using var batch = Batch(statements);
+                await using var rows = await batch.ExecuteReaderAsync(cancellationToken);
+                while (await rows.ReadAsync(cancellationToken))
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
+                    known.Add((int)rows.GetInt64(0));
                 }
-
-                copy.StartRow();
-                copy.Write((long)row, NpgsqlDbType.Bigint);
-                copy.Write(row >= changes.Count, NpgsqlDbType.Boolean);
-                copy.Write(change.OrderId, NpgsqlDbType.Text);
-                copy.Write(change.Version, NpgsqlDbType.Bigint);
-                copy.Write(change.SequenceNumber.ToString(), NpgsqlDbType.Text);
-                copy.Write(change.EventId, NpgsqlDbType.Text);
-                copy.Write(ChangeFile.NameOf(change.Operation), NpgsqlDbType.Text);
-                WriteTime(copy, change.ChangedAt);
-                WriteText(copy, change.TraceParent);
-                WriteText(copy, change.MerchantId);
-                WriteText(copy, change.CustomerId);
-                WriteText(copy, change.Status is { } status ? OrderStatusText.Of(status) : null);
-                WriteText(copy, change.Currency);
-                if (change.TotalAmount is { } amount)
-                {
-                    copy.Write(amount, NpgsqlDbType.Numeric);
-                }
-                else
-                {
-                    copy.WriteNull();
-                }
-
-                WriteTime(copy, change.CreatedAt);
-                WriteTime(copy, change.UpdatedAt);
-                copy.Write(change.Document, NpgsqlDbType.Json);
-                row++;
             }
 
-            await copy.CompleteAsync(cancellationToken);
-            await copy.DisposeAsync();
-            await RunAsync("3-analyze", cancellationToken);
+            return _kept = known.Count == 0 ? _keys.Distinct : [.. _keys.Distinct.Where(row => !known.Contains(row))];
+        });
+
+        public override Task InsertHistoryAsync(CancellationToken cancellationToken) => CallAsync(() => CopyAsync(
+            "5-insert-history",
+            [.. _kept.Where(row => row < _changes.Count)],
+            (rows, row) =>
+            {
+                var change = _changes[row];
+                rows.BeginRow(15);
+                rows.Write(change.OrderId);
+                rows.Write(change.Version);
+                rows.Write(change.SequenceNumber.ToString());
+                WriteRest(rows, change);
+            },
+            cancellationToken));
+
+        public override Task MergeCurrentAsync(CancellationToken cancellationToken) => CallAsync(async () =>
+        {
+            await RunAsync("6-choose-winners", cancellationToken);
+            await RunAsync("6-merge-current", cancellationToken);
+
+            var winners = new List<(Change Change, string? LastRemoval)>();
+            await using (var query = Command("SELECT row_no, last_removal FROM staged_winners WHERE row_no IS NOT NULL"))
+            await using (var rows = await query.ExecuteReaderAsync(cancellationToken))
+            {
+                while (await rows.ReadAsync(cancellationToken))
+                {
+                    winners.Add((_changes[(int)rows.GetInt64(0)], rows.IsDBNull(1) ? null : rows.GetString(1)));
+                }
+            }
+
+            return await CopyAsync(
+                "6-copy-current",
+                winners,
+                static (rows, winner) =>
+                {
+                    var change = winner.Change;
+                    rows.BeginRow(15);
+                    rows.Write(change.OrderId);
+                    rows.Write(change.Version);
+                    rows.Write(change.SequenceNumber.ToString());
+                    rows.Write(change.Operation == Operation.Remove);
+                    rows.Write(change.MerchantId);
+                    rows.Write(change.CustomerId);
+                    rows.Write(change.Status is { } status ? OrderStatusText.Of(status) : null);
+                    rows.Write(change.Currency);
+                    rows.Write(change.TotalAmount);
+                    rows.Write(change.CreatedAt);
+                    rows.Write(change.UpdatedAt);
+                    rows.Write(change.ChangedAt);
+                    rows.Write(change.TraceParent);
+                    rows.Write(change.Document);
+                    rows.Write(winner.LastRemoval);
+                },
+                cancellationToken);
+        });
+
+        /// <summary>All statements of a file at once: each round trip would be a part of a change's way to the warehouse.</summary>
+        public override async Task<int> RunAsync(string file, CancellationToken cancellationToken)
+        {
+            await using var batch = Batch(Sql.Read(Dialect, file));
+            return await batch.ExecuteNonQueryAsync(cancellationToken);
+        }
+
+        protected override async Task CopyAsync(IReadOnlyList<Change> changes, IReadOnlyList<Change> waiting, CancellationToken cancellationToken)
+        {
+            _changes = changes;
+            await using (var query = Command("SELECT (SELECT max(sequence_number) FROM order_changes), EXISTS (SELECT 1 FROM waiting_changes)"))
+            await using (var row = await query.ExecuteReaderAsync(cancellationToken))
+            {
+                await row.ReadAsync(cancellationToken);
+                _keys = StagedKeys.Of(changes, waiting, row.IsDBNull(0) ? null : SequenceNumber.Parse(row.GetString(0)), row.GetBoolean(1));
+            }
+
+            await CopyAsync(
+                "2-stage",
+                _keys.Rows,
+                (rows, row) =>
+                {
+                    var waits = row >= changes.Count;
+                    var change = waits ? waiting[row - changes.Count] : changes[row];
+                    rows.BeginRow(17);
+                    rows.Write((long)row);
+                    rows.Write(waits);
+                    rows.Write(change.OrderId);
+                    rows.Write(change.Version);
+                    rows.Write(change.SequenceNumber.ToString());
+                    if (waits)
+                    {
+                        WriteRest(rows, change);
+                    }
+                    else
+                    {
+                        rows.WriteNull();
+                        rows.Write(ChangeFile.NameOf(change.Operation));
+                        rows.WriteNulls(10);
+                    }
+                },
+                cancellationToken);
+            if (_keys.Rows.Count >= AnalyzeFrom)
+            {
+                await RunAsync("3-analyze", cancellationToken);
+            }
         }
 
         protected override async Task WriteLedgerAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken)
         {
-            foreach (var statement in Sql.Read(Dialect, "7-ledger"))
+            await using var batch = Batch(Sql.Read(Dialect, "7-ledger"));
+            foreach (NpgsqlBatchCommand command in batch.BatchCommands)
             {
-                await using var command = Command(statement);
                 command.Parameters.AddWithValue("keys", files.Select(f => f.File.Key).ToArray());
                 command.Parameters.AddWithValue("etags", files.Select(f => f.File.ETag).ToArray());
                 command.Parameters.AddWithValue("rows", files.Select(f => (long)f.Changes.Count).ToArray());
                 command.Parameters.AddWithValue("bytes", files.Select(f => f.File.Bytes).ToArray());
-                await command.ExecuteNonQueryAsync(cancellationToken);
             }
+
+            await batch.ExecuteNonQueryAsync(cancellationToken);
         }
 
-        private static void WriteText(NpgsqlBinaryImporter copy, string? value)
+        /// <summary>What the history and the waiting changes have behind the key.</summary>
+        private static void WriteRest(CopyRows rows, Change change)
         {
-            if (value is null)
-            {
-                copy.WriteNull();
-            }
-            else
-            {
-                copy.Write(value, NpgsqlDbType.Text);
-            }
+            rows.Write(change.EventId);
+            rows.Write(ChangeFile.NameOf(change.Operation));
+            rows.Write(change.ChangedAt);
+            rows.Write(change.TraceParent);
+            rows.Write(change.MerchantId);
+            rows.Write(change.CustomerId);
+            rows.Write(change.Status is { } status ? OrderStatusText.Of(status) : null);
+            rows.Write(change.Currency);
+            rows.Write(change.TotalAmount);
+            rows.Write(change.CreatedAt);
+            rows.Write(change.UpdatedAt);
+            rows.Write(change.Document);
         }
 
-        /// <summary>As microseconds since 2000, the wire's own form: a DateTime at the edge of its range would become infinity.</summary>
-        private static void WriteTime(NpgsqlBinaryImporter copy, DateTimeOffset? value)
+        /// <returns>The number of rows.</returns>
+        private async Task<int> CopyAsync<T>(string file, IReadOnlyCollection<T> items, Action<CopyRows, T> write, CancellationToken cancellationToken)
         {
-            if (value is { } time)
+            if (items.Count == 0)
             {
-                copy.Write((time.UtcTicks - Year2000Ticks) / TimeSpan.TicksPerMicrosecond, NpgsqlDbType.TimestampTz);
+                return 0;
             }
-            else
-            {
-                copy.WriteNull();
-            }
-        }
 
-        private static readonly long Year2000Ticks = new DateTime(2000, 1, 1, 0, 0, 0, DateTimeKind.Utc).Ticks;
+            // The stream is not disposed when something fails, which would end the COPY as if all rows had come: the
+            // rollback cancels it.
+            var stream = await Connection.BeginRawBinaryCopyAsync(Sql.Read(Dialect, file).Single(), cancellationToken);
+            using var rows = new CopyRows();
+            foreach (var item in items)
+            {
+                write(rows, item);
+                if (rows.IsFull)
+                {
+                    await rows.FlushAsync(stream, cancellationToken);
+                }
+            }
+
+            rows.End();
+            await rows.FlushAsync(stream, cancellationToken);
+            await stream.DisposeAsync();
+            return items.Count;
+        }
     }
 }

@@ -237,7 +237,7 @@ public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dia
             return _staged;
         });
 
-        public Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => CallAsync<IReadOnlyList<int>>(async () =>
+        public virtual Task<IReadOnlyList<int>> DropKnownAsync(CancellationToken cancellationToken) => CallAsync<IReadOnlyList<int>>(async () =>
         {
             await RunAsync("3-drop-known", cancellationToken);
             await using var query = Command("SELECT count(*) FROM staged_changes");
@@ -259,9 +259,9 @@ public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dia
 
         public Task HoldBackAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync("4-hold-back", cancellationToken));
 
-        public Task InsertHistoryAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync("5-insert-history", cancellationToken));
+        public virtual Task InsertHistoryAsync(CancellationToken cancellationToken) => CallAsync(() => RunAsync("5-insert-history", cancellationToken));
 
-        public Task MergeCurrentAsync(CancellationToken cancellationToken) => CallAsync(async () =>
+        public virtual Task MergeCurrentAsync(CancellationToken cancellationToken) => CallAsync(async () =>
         {
             await RunAsync("6-choose-winners", cancellationToken);
             return await RunAsync("6-merge-current", cancellationToken);
@@ -287,7 +287,7 @@ public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dia
         }
 
         /// <summary>Runs the statements of a file. Returns the number of rows that the last one touched.</summary>
-        public async Task<int> RunAsync(string file, CancellationToken cancellationToken)
+        public virtual async Task<int> RunAsync(string file, CancellationToken cancellationToken)
         {
             var touched = 0;
             foreach (var statement in Sql.Read(dialect, file))
@@ -304,5 +304,16 @@ public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dia
         protected abstract Task WriteLedgerAsync(IReadOnlyList<ChangeObject> files, CancellationToken cancellationToken);
 
         protected NpgsqlCommand Command(string statement) => new(statement, Connection, transaction);
+
+        protected NpgsqlBatch Batch(IEnumerable<string> statements)
+        {
+            var batch = new NpgsqlBatch(Connection, transaction);
+            foreach (var statement in statements)
+            {
+                batch.BatchCommands.Add(new NpgsqlBatchCommand(statement));
+            }
+
+            return batch;
+        }
     }
 }

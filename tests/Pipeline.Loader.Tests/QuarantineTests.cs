@@ -944,7 +944,7 @@ public class QuarantineTests(PostgresFixture postgres)
     [InlineData("order_changes", "INSERT", "40001", true)]
     [InlineData("order_changes", "INSERT", "40P01", false)]
     [InlineData("orders", "INSERT", "40001", false)]
-    [InlineData("orders", "UPDATE", "40P01", true)]
+    [InlineData("orders", "DELETE", "40P01", true)]
     [InlineData("load_ledger", "INSERT", "40001", true)]
     [InlineData("load_ledger", "INSERT", "40P01", false)]
     [InlineData("waiting_changes", "INSERT", "40001", false)]

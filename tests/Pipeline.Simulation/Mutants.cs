@@ -8,9 +8,10 @@ internal static class Mutants
     private const string Shard = "Pipeline.LambdaEmulator/EventSource/ShardProcessor.cs";
     private const string Shards = "Pipeline.LambdaEmulator/Streams/Shard.cs";
     private const string Load = "Pipeline.Loader/Loader.cs";
-    private const string DropKnown = "Pipeline.Loader/Sql/shared/3-drop-known.sql";
+    private const string Staged = "Pipeline.Loader/StagedKeys.cs";
+    private const string Postgres = "Pipeline.Loader/PostgresWarehouse.cs";
+    private const string DropKnown = "Pipeline.Loader/Sql/postgres/3-drop-known.sql";
     private const string Winners = "Pipeline.Loader/Sql/shared/6-choose-winners.sql";
-    private const string Merge = "Pipeline.Loader/Sql/postgres/6-merge-current.sql";
 
     public static IReadOnlyList<Mutant> All { get; } =
     [
@@ -116,27 +117,32 @@ internal static class Mutants
             """
             DELETE FROM staged_changes
             USING order_changes c
-            WHERE staged_changes.order_id
+            WHERE staged_changes.sequence_number
             """,
             """
             DELETE FROM staged_changes
             USING order_changes c
-            WHERE false AND staged_changes.order_id
+            WHERE false AND staged_changes.sequence_number
             """,
             "a change that comes twice is there twice", MutantMode.PostgresWithoutKeys),
         new("known is loaded again, with keys", DropKnown,
             """
             DELETE FROM staged_changes
             USING order_changes c
-            WHERE staged_changes.order_id
+            WHERE staged_changes.sequence_number
             """,
             """
             DELETE FROM staged_changes
             USING order_changes c
-            WHERE false AND staged_changes.order_id
+            WHERE false AND staged_changes.sequence_number
             """,
             "a change that comes twice is refused and parked", MutantMode.Postgres),
-        new("twice in one load", DropKnown, "WHERE s.row_no <> d.kept", "WHERE s.row_no < d.kept", "a change that two files of a load have is there twice", MutantMode.PostgresWithoutKeys),
+        new("twice in one load", Staged, "if (!seen.Add((change.SequenceNumber, change.Version, change.OrderId)))", "if (!seen.Add((change.SequenceNumber, change.Version, change.OrderId)) && waits)", "a change that two files of a load have is there twice", MutantMode.PostgresWithoutKeys),
+        new("the newest is new", Staged, "change.SequenceNumber <= newest", "change.SequenceNumber < newest", "the history's last change is there twice", MutantMode.PostgresWithoutKeys),
+        new("the later one leads", Staged, "change.SequenceNumber <= other.SequenceNumber && change.Version <= other.Version", "change.SequenceNumber <= other.SequenceNumber",
+            "an older version hides a newer one of its load", MutantMode.Postgres),
+        new("removals are not staged", Staged, "else if (change.Operation == Operation.Remove)", "else if (change.Operation == (Operation)99)",
+            "a life that ends and begins again in one load does not end", MutantMode.Postgres),
         new("still waiting", DropKnown, "WHERE NOT s.waits\n", "WHERE s.waits\n", "what was let in goes on waiting", MutantMode.Postgres),
         new("waits twice", "Pipeline.Loader/Sql/shared/4-hold-back.sql", "      WHERE w.order_id = s.order_id AND", "      WHERE false AND w.order_id = s.order_id AND",
             "a change that comes twice waits twice", MutantMode.PostgresWithoutKeys),
@@ -149,8 +155,8 @@ internal static class Mutants
         new("versions over everything", Winners, "WHEN p.last_removal IS NULL OR c.sequence_number > p.last_removal THEN 2", "WHEN true THEN 2",
             "an order that is created again stays hidden", MutantMode.Postgres),
         new("history does not compete", Winners, "WHERE p.new_removal IS NOT NULL", "WHERE false", "a removal that comes late does not bring the next life to light", MutantMode.Postgres),
-        new("last removal is not kept", Merge, "    last_removal = n.last_removal,\n", "", "a change of the life before comes back", MutantMode.Postgres),
-        new("removed is shown", Merge, "    is_deleted = n.operation = 'remove',\n", "", "a removed order looks as if it were there", MutantMode.Postgres),
+        new("last removal is not kept", Postgres, "rows.Write(winner.LastRemoval);", "rows.WriteNull();", "a change of the life before comes back", MutantMode.Postgres),
+        new("removed is shown", Postgres, "rows.Write(change.Operation == Operation.Remove);", "rows.Write(false);", "a removed order looks as if it were there", MutantMode.Postgres),
         new("released too early", "Pipeline.Loader/Sql/postgres/releasable.sql", "p.first_parked >= w.sequence_number", "p.first_parked <= w.sequence_number",
             "what waits is tried again and again, and what is free is not let in", MutantMode.Postgres),
     ];

@@ -23,17 +23,17 @@ SET LOCAL jit = off;
 
 LOCK TABLE load_ledger IN SHARE ROW EXCLUSIVE MODE;
 
--- Lives as long as the session and is empty after every transaction: a table of its own for each load would leave
--- dead rows in the catalogue several times a second.
+-- Keys, and only of what waits all of it (Pipeline.Loader/StagedKeys.cs). Lives as long as the session and is empty after
+-- every transaction: a table of its own for each load would leave dead rows in the catalogue several times a second.
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_changes (
     row_no          bigint NOT NULL,
     waits           boolean NOT NULL,
     order_id        text COLLATE "C" NOT NULL,
     version         bigint NOT NULL,
     sequence_number text COLLATE "C" NOT NULL,
-    event_id        text NOT NULL,
+    event_id        text,
     operation       text NOT NULL,
-    changed_at      timestamptz NOT NULL,
+    changed_at      timestamptz,
     trace_parent    text,
     merchant_id     text,
     customer_id     text,
@@ -42,7 +42,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_changes (
     total_amount    numeric(18, 2),
     created_at      timestamptz,
     updated_at      timestamptz,
-    document        json NOT NULL
+    document        json
 ) ON COMMIT DELETE ROWS;
 
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_winners (
