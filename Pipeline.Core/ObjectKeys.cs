@@ -10,6 +10,9 @@ public static class ObjectKeys
     /// <summary>A key's segment may be 255 characters long in some S3 servers that keep files; ids of AWS have 32.</summary>
     private const int EventIdMax = 200;
 
+    private const string FileEnding = ".parquet";
+    private const string CompactedEnding = ".compacted.parquet";
+
     /// <summary>
     /// <c>orders/changes/dt=YYYY-MM-DD/hour=HH/{first}-{last}-{digest}.parquet</c>. Date and hour are those of the
     /// batch's first change; the digest is over the event ids in order. So one batch always has one key: a
@@ -39,6 +42,16 @@ public static class ObjectKeys
             at,
             changes.Select(c => string.Create(CultureInfo.InvariantCulture, $"{c.Change.EventId} {c.Attempt} {at.UtcTicks}")));
 
+    /// <summary>
+    /// <c>orders/changes/dt=…/hour=HH/{first}-{last}-{digest}.compacted.parquet</c>: the changes of several files of that hour. The
+    /// same changes give the same key, and never that of a batch.
+    /// </summary>
+    /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
+    public static string CompactedFile(IReadOnlyList<Change> changes, DateTimeOffset hour) =>
+        $"{ChangeFile(changes, hour)[..^FileEnding.Length]}{CompactedEnding}";
+
+    public static bool IsCompacted(string key) => key.EndsWith(CompactedEnding, StringComparison.Ordinal);
+
     private static string ChangeFile(Change first, Change last, DateTimeOffset hour, IEnumerable<string> identities)
     {
         var digest = new XxHash128();
@@ -61,7 +74,7 @@ public static class ObjectKeys
     /// <param name="hour">In which partition.</param>
     /// <param name="digest">To which the identity of every change was appended.</param>
     internal static string ChangeFile(SequenceNumber first, SequenceNumber last, DateTimeOffset hour, XxHash128 digest) =>
-        $"{ChangePartition(hour)}{first}-{last}-{Convert.ToHexStringLower(digest.GetCurrentHash())}.parquet";
+        $"{ChangePartition(hour)}{first}-{last}-{Convert.ToHexStringLower(digest.GetCurrentHash())}{FileEnding}";
 
     /// <summary><c>orders/changes/dt=YYYY-MM-DD/hour=HH/</c> for an instant, in UTC.</summary>
     public static string ChangePartition(DateTimeOffset changedAt) =>

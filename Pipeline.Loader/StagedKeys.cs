@@ -55,8 +55,10 @@ internal sealed record StagedKeys(IReadOnlyList<int> Distinct, IReadOnlyList<int
             }
             else if (!IsBehind(change, changes[leader]))
             {
-                // Neither is behind the other: one leads on, and both are staged.
-                rows.Add(row);
+                // Neither is behind the other: both are staged, and the later one leads on, as the version starts anew in its life.
+                var isLater = change.SequenceNumber > changes[leader].SequenceNumber;
+                rows.Add(isLater ? leader : row);
+                leaders[change.OrderId] = isLater ? row : leader;
             }
         }
 

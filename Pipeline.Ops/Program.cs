@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Pipeline.Ops;
 using Pipeline.Ops.Backfill;
+using Pipeline.Ops.Compact;
 using Pipeline.Ops.Quarantine;
 using Pipeline.Ops.Reconcile;
 using Pipeline.Ops.Replay;
@@ -19,6 +20,7 @@ var root = new RootCommand("Operate the order pipeline.")
     BackfillCommand.Create(),
     ReplayCommands.CreateReplay(),
     ReplayCommands.CreateRebuild(),
+    CompactCommand.Create(),
 };
 
 // A command line that cannot be understood is 2 as in most programs: 1 is a finding of some commands.

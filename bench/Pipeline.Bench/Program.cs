@@ -4,6 +4,7 @@ using Pipeline.Bench;
 Stage[] stages =
 [
     ChangeFileStage.Stage,
+    WarehouseStage.Stage,
     ApiStage.Stage,
 ];
 var command = BenchRun.Command(stages, EmulatorThroughput.Command(), EmulatorLatency.Command(), StreamServer.Command());

@@ -111,7 +111,7 @@ internal sealed class Inputs
     /// <summary>Decoded changes as the function has them before it writes the file, in batches.</summary>
     public IEnumerable<IReadOnlyList<Change>> Batches(int changesEach) => Payloads(changesEach).Select(Decode);
 
-    private static IReadOnlyList<Change> Decode(byte[] payload)
+    public static IReadOnlyList<Change> Decode(byte[] payload)
     {
         using var json = new MemoryStream(payload);
         return [.. EntryPoint.Serializer.Deserialize<DynamoDBEvent>(json).Records.Select(record =>
