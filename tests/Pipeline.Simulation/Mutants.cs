@@ -42,6 +42,8 @@ internal static class Mutants
             "later changes of the order are found before the parked one"),
         new("fail from the highest", ProcessOrders, "number < lowestNumber", "number > lowestNumber",
             "records before the reported one count as stored"),
+        new("fail from the highest, on the short way", "Pipeline.Processor/BatchReader.cs", "number < _lowestNumber", "number > _lowestNumber",
+            "records before the reported one count as stored"),
 
         // Changes, files and keys.
         new("removal is parked", Decoder, "when (operation == Operation.Remove)", "when (operation == (Operation)99)",
