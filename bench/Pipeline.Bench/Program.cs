@@ -4,6 +4,7 @@ using Pipeline.Bench;
 Stage[] stages =
 [
     ChangeFileStage.Stage,
+    ColdStartStage.Stage,
     WarehouseStage.Stage,
     ApiStage.Stage,
 ];

@@ -136,11 +136,14 @@ internal sealed class EmulatorUnderTest : IAsyncDisposable
 
 internal static class Dotnet
 {
-    /// <summary>Starts an assembly with the runtime that runs this one: dotnet need not be on the path.</summary>
+    /// <summary>Of the runtime that runs this: it need not be on the path.</summary>
+    public static string Muxer { get; } = Path.GetFullPath(Path.Combine(
+        RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
+
+    /// <summary>Starts an assembly with the runtime that runs this one.</summary>
     public static Process Start(string assembly, IEnumerable<string> arguments, Dictionary<string, string?> environment)
     {
-        var muxer = Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet");
-        var start = new ProcessStartInfo(muxer, [assembly, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo(Muxer, [assembly, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true };
         foreach (var (name, value) in environment)
         {
             start.Environment[name] = value;
