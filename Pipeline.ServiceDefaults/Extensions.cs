@@ -1,7 +1,9 @@
 using System.Diagnostics;
+using System.Globalization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Diagnostics.HealthChecks;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Logging;
@@ -21,6 +23,8 @@ public static class Extensions
     public const string AlivePath = "/alive";
 
     private const string LiveTag = "live";
+
+    private const string SampledShareSetting = "OTEL_TRACES_SAMPLER_ARG";
 
     public static TBuilder AddServiceDefaults<TBuilder>(this TBuilder builder)
         where TBuilder : IHostApplicationBuilder
@@ -62,7 +66,7 @@ public static class Extensions
                 .AddMeter(ownSource, "Npgsql"))
             .WithTracing(tracing => tracing
                 .AddSource(ownSource, "Npgsql")
-                .SetSampler(new ParentBasedSampler(new NoPollsSampler()))
+                .SetSampler(new ParentBasedSampler(new NoPollsSampler(SampledShare(builder.Configuration))))
                 // Health is asked for every second or so: its spans would bury all others.
                 .AddAspNetCoreInstrumentation(options => options.Filter = context => !IsHealthRequest(context))
                 .AddHttpClientInstrumentation(options => options.EnrichWithHttpRequestMessage = NameAwsCall));
@@ -103,11 +107,27 @@ public static class Extensions
         if (request.Headers.TryGetValues("X-Amz-Target", out var targets)
             && targets.First().Split('.') is [var service, var operation])
         {
-            activity.DisplayName = $"{service.Split('_')[0]}.{operation}";
+            var name = service.Split('_')[0];
             activity.SetTag("rpc.system", "aws-api");
+            activity.SetTag("rpc.service", name);
             activity.SetTag("rpc.method", operation);
+            if (name == "DynamoDB")
+            {
+                activity.SetTag("db.system.name", "aws.dynamodb");
+                activity.SetTag("db.operation.name", operation);
+            }
+
+            activity.DisplayName = $"{name}.{operation}";
         }
     }
+
+    /// <summary>How much of what nobody else has decided on is traced: the standard setting, with everything as its default.</summary>
+    private static double SampledShare(IConfiguration configuration) => configuration[SampledShareSetting] switch
+    {
+        null or "" => 1,
+        var text when double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var share) && share <= 1 => share,
+        var text => throw new InvalidOperationException($"The setting {SampledShareSetting} is {text}: it must be a number from 0 (no traces) to 1 (all), such as 0.05."),
+    };
 
     private static bool IsHealthRequest(HttpContext context) =>
         context.Request.Path.StartsWithSegments(HealthPath, StringComparison.Ordinal)
@@ -117,9 +137,11 @@ public static class Extensions
     /// A call to a server that no request and no span of the service asked for is a poll. Several a second would
     /// bury the traces of orders.
     /// </summary>
-    private sealed class NoPollsSampler : Sampler
+    private sealed class NoPollsSampler(double share) : Sampler
     {
-        public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) => new(
-            samplingParameters.Kind == ActivityKind.Client ? SamplingDecision.Drop : SamplingDecision.RecordAndSample);
+        private readonly TraceIdRatioBasedSampler _others = new(share);
+
+        public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) =>
+            samplingParameters.Kind == ActivityKind.Client ? new(SamplingDecision.Drop) : _others.ShouldSample(samplingParameters);
     }
 }

@@ -52,7 +52,8 @@ internal sealed class OrderCreation(
             log.LogInformation("Order {OrderId} had been created by this request's first, unanswered call", order.OrderId);
         }
 
-        return Created(order);
+        LogCreated(order);
+        return Outcome.Created(order, json.Value.SerializerOptions);
     }
 
     /// <summary>
@@ -153,7 +154,8 @@ internal sealed class OrderCreation(
         Order order, IdempotencyKey key, string fingerprint, DateTimeOffset expiresAt, CancellationToken cancellationToken)
     {
         var record = Record(key, fingerprint, expiresAt);
-        Outcome.Created(order, json.Value.SerializerOptions).AddTo(record.Item);
+        var created = Outcome.Created(order, json.Value.SerializerOptions);
+        created.AddTo(record.Item);
         try
         {
             // The SDK gives the transaction a token of its own, so DynamoDB takes a call that is sent again for the same one.
@@ -173,7 +175,8 @@ internal sealed class OrderCreation(
                     },
                 ],
             }, cancellationToken);
-            return Created(order);
+            LogCreated(order);
+            return created;
         }
         catch (TransactionCanceledException canceled) when (Failed(canceled, 0))
         {
@@ -273,11 +276,7 @@ internal sealed class OrderCreation(
         };
     }
 
-    private Outcome Created(Order order)
-    {
-        log.LogInformation("Order {OrderId} created at version {Version}", order.OrderId, order.Version);
-        return Outcome.Created(order, json.Value.SerializerOptions);
-    }
+    private void LogCreated(Order order) => log.LogInformation("Order {OrderId} created at version {Version}", order.OrderId, order.Version);
 
     private Outcome Exists(Order order) => Refused(order.OrderId, Problems.Exists(order.OrderId));
 

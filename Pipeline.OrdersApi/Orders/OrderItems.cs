@@ -27,11 +27,23 @@ internal static class OrderItems
     /// </summary>
     public static Dictionary<string, AttributeValue> ToItem(Order order)
     {
-        var item = Document.FromJson(JsonSerializer.Serialize(order, OrderJsonContext.Default.Order)).ToAttributeMap();
+        var item = ToMap(JsonSerializer.SerializeToElement(order, OrderJsonContext.Default.Order));
         item[Names.CustomerKey] = new(CustomerKey(order.MerchantId, order.CustomerId));
         item[Names.StatusKey] = new(StatusKey(order.MerchantId, order.Status));
         return item;
     }
+
+    private static Dictionary<string, AttributeValue> ToMap(JsonElement value) =>
+        value.EnumerateObject().ToDictionary(member => member.Name, member => ToAttribute(member.Value));
+
+    private static AttributeValue ToAttribute(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Object => new() { M = ToMap(value) },
+        JsonValueKind.Array => new() { L = [.. value.EnumerateArray().Select(ToAttribute)] },
+        JsonValueKind.String => new(value.GetString()),
+        JsonValueKind.Number => new() { N = value.GetRawText() },
+        var kind => throw new ArgumentOutOfRangeException(nameof(value), kind, "No order has such a value."),
+    };
 
     // Neither a merchant's id nor what follows has a #, so no two pairs make the same key.
     public static string CustomerKey(string merchantId, string customerId) => $"{merchantId}#{customerId}";

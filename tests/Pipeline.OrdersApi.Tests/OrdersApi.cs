@@ -44,9 +44,13 @@ public sealed class OrdersApi(OrdersDatabase database) : IAsyncLifetime
         [Names.Settings.CursorKey] = CursorKey,
         [Names.Settings.RequestsPerSecond] = RequestsPerSecond.ToString(CultureInfo.InvariantCulture),
         ["ConnectionStrings__warehouse"] = Warehouse,
+        ["OTEL_TRACES_SAMPLER_ARG"] = TracedShare,
     };
 
     public int RequestsPerSecond { get; init; } = 1000;
+
+    /// <summary>Of the requests that come without a trace, from 0 to 1; "" is all.</summary>
+    public string TracedShare { get; init; } = "";
 
     /// <summary>The warehouse's connection string; "" is an API that does not know it.</summary>
     public string Warehouse { get; init; } = "";

@@ -1,8 +1,11 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
+using System.Net.Http.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
+using Pipeline.IntegrationTests;
+using Pipeline.NativeServers;
 
 namespace Pipeline.OrdersApi.Tests;
 
@@ -128,10 +131,53 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
         var request = Assert.Single(spans, span => Is(span, "POST /orders"));
         var call = Assert.Single(spans, span => Is(span, "DynamoDB.PutItem"));
         Assert.Equal(request.SpanId, call.ParentSpanId);
+        // The conventions of OpenTelemetry for calls of AWS and of a database.
+        Assert.Equal(
+            ["aws-api", "DynamoDB", "PutItem", "aws.dynamodb", "PutItem"],
+            ((string[])["rpc.system", "rpc.service", "rpc.method", "db.system.name", "db.operation.name"]).Select(tag => call.GetTagItem(tag)));
         Assert.Equal(created.Json["trace_parent"]!.GetValue<string>(), request.Id);
         Assert.DoesNotContain(spans, span => span.Recorded && Is(span, "GET /health"));
 
         bool Is(Activity span, string name) => span.TraceId == caller.TraceId && span.DisplayName.TrimEnd('/') == name;
+    }
+
+    [Theory]
+    [InlineData("0", false)]
+    [InlineData("1", true)]
+    public async Task How_much_is_traced_is_bounded_by_the_standard_setting(string share, bool isTraced)
+    {
+        // In a process of its own: within one, every tracer has a say in what is recorded.
+        var address = new Uri($"http://127.0.0.1:{LoopbackPorts.Free()}");
+        var environment = new Dictionary<string, string>(_api.Settings)
+        {
+            ["OTEL_TRACES_SAMPLER_ARG"] = share,
+            ["AWS_REGION"] = "us-east-1",
+            ["AWS_ACCESS_KEY_ID"] = OrdersDatabase.AccessKey,
+            ["AWS_SECRET_ACCESS_KEY"] = OrdersDatabase.AccessKey,
+            ["AWS_ENDPOINT_URL_DYNAMODB"] = database.Url,
+            ["ASPNETCORE_URLS"] = address.ToString(),
+        };
+        await using var process = new ServiceProcess("Pipeline.OrdersApi", [], environment, new Uri(address, "/health"));
+        await process.StartAsync(TestContext.Current.CancellationToken);
+        // It sends no traceparent, so the API decides.
+        using var http = new HttpClient(new SocketsHttpHandler { ActivityHeadersPropagator = null });
+        http.DefaultRequestHeaders.Authorization = OrdersApi.TokenOf(OrdersApi.Merchant);
+
+        using var answer = await http.PostAsJsonAsync(new Uri(address, "/orders"), OrdersApi.SampleOrder(), TestContext.Current.CancellationToken);
+        var order = await answer.Content.ReadFromJsonAsync<JsonNode>(TestContext.Current.CancellationToken);
+
+        // The last two digits of a traceparent say whether the trace is recorded.
+        Assert.EndsWith(isTraced ? "-01" : "-00", order!["trace_parent"]!.GetValue<string>(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_share_that_is_none_stops_the_start()
+    {
+        await using var api = new OrdersApi(database) { TracedShare = "5%" };
+
+        var error = await Assert.ThrowsAnyAsync<Exception>(async () => await api.InitializeAsync());
+
+        Assert.Contains("OTEL_TRACES_SAMPLER_ARG is 5%", error.ToString(), StringComparison.Ordinal);
     }
 
     private sealed class Lines : ILoggerProvider, ILogger
