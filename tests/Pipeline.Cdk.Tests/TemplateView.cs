@@ -13,8 +13,10 @@ public sealed partial class TemplateView(string json)
 
     public JsonObject Root { get; } = JsonNode.Parse(json)!.AsObject();
 
-    public IEnumerable<(string Name, string Type, JsonObject Properties)> Everything =>
-        Root["Resources"]!.AsObject().Select(r => (NameOf(r.Key), (string)r.Value!["Type"]!, r.Value["Properties"]!.AsObject()));
+    public IReadOnlyList<(string Name, string Type, JsonObject Properties)> Everything =>
+        _everything ??= [.. Root["Resources"]!.AsObject().Select(r => (NameOf(r.Key), (string)r.Value!["Type"]!, r.Value["Properties"]!.AsObject()))];
+
+    private IReadOnlyList<(string Name, string Type, JsonObject Properties)>? _everything;
 
     public IEnumerable<(string Name, JsonObject Properties)> All(string type) =>
         Everything.Where(r => r.Type == type).Select(r => (r.Name, r.Properties));
@@ -31,7 +33,8 @@ public sealed partial class TemplateView(string json)
     public void Are(string type, params string[] resources) =>
         Assert.Equal(resources, All(type).Select(r => $"{r.Name}: {string.Join(", ", Whole(r.Name))}"));
 
-    private IEnumerable<string> Whole(string name) =>
+    /// <summary>The resource as <see cref="Is"/> compares it.</summary>
+    public IEnumerable<string> Whole(string name) =>
         this[name].Parent!.AsObject().Where(member => member.Key != "Type").SelectMany(member => member.Key switch
         {
             "Properties" => Lines(member.Value).Where(line => !Words().IsMatch(line)),
@@ -57,7 +60,9 @@ public sealed partial class TemplateView(string json)
     public string[] RightsOf(string role)
     {
         var properties = this[role];
-        var inline = properties["Policies"]?.AsArray().Select(p => p!["PolicyDocument"]!) ?? [];
+        var policies = properties["Policies"]?.AsArray() ?? [];
+        Assert.All(policies, policy => Assert.Equal(["PolicyDocument", "PolicyName"], policy!.AsObject().Select(member => member.Key)));
+        var inline = policies.Select(p => p!["PolicyDocument"]!);
         var attached = All("AWS::IAM::Policy").Concat(All("AWS::IAM::ManagedPolicy"))
             .Where(p => p.Properties["Roles"]?.AsArray().Any(r => Render(r) == $"${{{role}}}") == true)
             .Select(p => p.Properties["PolicyDocument"]!);
@@ -66,9 +71,6 @@ public sealed partial class TemplateView(string json)
             && !line.StartsWith("Policies=", StringComparison.Ordinal) && !line.StartsWith("ManagedPolicyArns=", StringComparison.Ordinal));
         return [.. inline.Concat(attached).SelectMany(Statements).Concat(managed).Concat(rest).Order(StringComparer.Ordinal)];
     }
-
-    /// <summary>Who may take a role, and on which condition.</summary>
-    public IEnumerable<string> TakersOf(string role) => Statements(this[role]["AssumeRolePolicyDocument"]);
 
     /// <summary>Every policy document of the template, of whatever resource and wherever in it, as statements.</summary>
     public IEnumerable<string> EveryStatement => Within(Root["Resources"]!).Where(node => node is JsonObject document && document["Statement"] is JsonArray).SelectMany(Statements);
@@ -81,7 +83,8 @@ public sealed partial class TemplateView(string json)
     {
         foreach (var statement in document?["Statement"]?.AsArray() ?? [])
         {
-            Assert.Equal("2012-10-17", (string?)document!["Version"]);
+            Assert.Equal(["Statement", "Version"], document!.AsObject().Select(member => member.Key));
+            Assert.Equal("2012-10-17", (string?)document["Version"]);
             // NotAction, NotResource and NotPrincipal say what a statement is not about.
             Assert.All(statement!.AsObject(), member => Assert.Contains(member.Key, (string[])["Action", "Condition", "Effect", "Principal", "Resource", "Sid"]));
             var effect = (string?)statement["Effect"] == "Allow" ? "" : (string?)statement["Effect"] == "Deny" ? "not " : "? ";
@@ -123,7 +126,6 @@ public sealed partial class TemplateView(string json)
 
     private static JsonNode?[] Many(JsonNode? oneOrMany) => oneOrMany is JsonArray many ? [.. many] : [oneOrMany];
 
-    // What a resource is called; `Description` stands in the rules of security groups, too.
     [GeneratedRegex("^(Description|AlarmDescription|GroupDescription|Tags)=")]
     private static partial Regex Words();
 

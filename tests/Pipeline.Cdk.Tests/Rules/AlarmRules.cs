@@ -34,7 +34,7 @@ internal static partial class AlarmRules
                         $"{p["EvaluationPeriods"]} of {p["EvaluationPeriods"]} minutes, else {p["TreatMissingData"]}");
                 Assert.All(template.All("AWS::CloudWatch::Alarm"), alarm => Assert.Equal(
                     ["AlarmActions=[${AlarmsTopic}]", "OKActions=[${AlarmsTopic}]", "Period=60"],
-                    TemplateView.Lines(alarm.Properties).Where(line => !Told().IsMatch(line))));
+                    template.Whole(alarm.Name).Where(line => !Told().IsMatch(line))));
                 Assert.All(template.All("AWS::CloudWatch::Alarm"), alarm => Assert.All(
                     alarm.Properties["Dimensions"]!.AsArray(), dimension => Assert.Equal(["Name", "Value"], dimension!.AsObject().Select(d => d.Key))));
             },
@@ -86,6 +86,7 @@ internal static partial class AlarmRules
         new("The dashboard follows an order through the pipeline",
             template =>
             {
+                Assert.Equal(["DashboardName=order-pipeline"], template.Whole("AlarmsDashboard").Where(line => !line.StartsWith("DashboardBody=", StringComparison.Ordinal)));
                 var body = JsonNode.Parse(TemplateView.Render(template["AlarmsDashboard"]["DashboardBody"]))!;
                 Assert.Equal(
                     [
@@ -104,7 +105,7 @@ internal static partial class AlarmRules
             new Mutant("an empty dashboard", "AlarmsDashboard", dashboard => dashboard["DashboardBody"] = """{ "widgets": [] }""")),
     ];
 
-    // What the line says that the rule makes of an alarm, and its description.
-    [GeneratedRegex("^(AlarmDescription|AlarmName|ComparisonOperator|Dimensions|EvaluationPeriods|MetricName|Namespace|Statistic|Threshold|TreatMissingData)=")]
+    // What the rule's line of an alarm says.
+    [GeneratedRegex("^(AlarmName|ComparisonOperator|Dimensions|EvaluationPeriods|MetricName|Namespace|Statistic|Threshold|TreatMissingData)=")]
     private static partial Regex Told();
 }

@@ -82,7 +82,6 @@ internal static class NetworkRules
                     "ResourceId=${NetworkVpc}",
                     "ResourceType=VPC",
                     "TrafficType=ALL");
-                Assert.Equal(["sts:AssumeRole by {Service=vpc-flow-logs.amazonaws.com} if {StringEquals={aws:SourceAccount=${AWS::AccountId}}}"], template.TakersOf("NetworkFlowLogsRole"));
                 Assert.Equal(
                     [
                         "logs:CreateLogStream on ${NetworkFlowLogs.Arn}",
