@@ -18,6 +18,7 @@ namespace Pipeline.Bench;
 internal static class WarehouseStage
 {
     private const int RowsOfFile = 1_000;
+    private const string Migrated = "bench_migrated";
     private const string Load = "change files → warehouse";
     private const string Columns =
         "order_id, version, sequence_number, event_id, operation, changed_at, trace_parent, merchant_id, customer_id, status, currency, "
@@ -37,6 +38,7 @@ internal static class WarehouseStage
             new BasicAWSCredentials("bench", "bench"),
             new AmazonS3Config { ServiceURL = servers.S3.Url, AuthenticationRegion = "us-east-1", ForcePathStyle = true });
 
+        await MigrateAsync(servers.ConnectionString, cancellationToken);
         await LoadAsync(context, servers.ConnectionString, s3, cancellationToken);
         await RebuildAsync(context, servers.ConnectionString, s3, cancellationToken);
         await CompactAsync(context, servers.ConnectionString, s3, cancellationToken);
@@ -263,14 +265,19 @@ internal static class WarehouseStage
 
     private static async Task<NpgsqlDataSource> CreateDatabaseAsync(Func<string, string> connectionString, string name, CancellationToken cancellationToken)
     {
-        await using (var server = NpgsqlDataSource.Create(connectionString("postgres")))
-        {
-            await ExecuteAsync(server, $"CREATE DATABASE {name} TEMPLATE template0", cancellationToken);
-        }
+        await using var server = NpgsqlDataSource.Create(connectionString("postgres"));
+        await ExecuteAsync(server, $"CREATE DATABASE {name} TEMPLATE {Migrated}", cancellationToken);
+        return NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(connectionString(name)));
+    }
 
-        var database = NpgsqlDataSource.Create(PostgresWarehouse.ConnectionString(connectionString(name)));
+    /// <summary>What every database of this stage is copied from.</summary>
+    private static async Task MigrateAsync(Func<string, string> connectionString, CancellationToken cancellationToken)
+    {
+        await using var server = NpgsqlDataSource.Create(connectionString("postgres"));
+        await ExecuteAsync(server, $"CREATE DATABASE {Migrated} TEMPLATE template0", cancellationToken);
+        // A template must not be in use: no connection stays in a pool.
+        await using var database = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(connectionString(Migrated)) { Pooling = false }.ConnectionString);
         await new Migrator(database, NullLogger<Migrator>.Instance).MigrateAsync(cancellationToken);
-        return database;
     }
 
     private static async Task ExecuteAsync(NpgsqlDataSource database, string sql, CancellationToken cancellationToken)
