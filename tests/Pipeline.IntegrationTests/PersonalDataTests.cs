@@ -81,7 +81,8 @@ public class PersonalDataTests(PipelineFixture pipeline)
     private async Task<HashSet<string>> ClearValuesAsync()
     {
         var values = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var customer in await CustomersAsync())
+        var customers = await CustomersAsync();
+        foreach (var customer in customers)
         {
             foreach (var name in (string[])["name", "email", "document"])
             {
@@ -93,6 +94,9 @@ public class PersonalDataTests(PipelineFixture pipeline)
             }
         }
 
+        // A city stays as it is, and some people are called as a city is: Miguel Pereira.
+        var cities = customers.Select(customer => customer.GetValueOrDefault("city")?.S).OfType<string>().ToHashSet(StringComparer.OrdinalIgnoreCase);
+        values.ExceptWith(values.Where(cities.Contains).ToList());
         return values;
     }
 
