@@ -30,7 +30,7 @@ public sealed record EmulatorOptions
         var template = new Option<FileInfo>("--template")
         {
             Description = "The CloudFormation template (JSON) with the functions and event source mappings to run. It may be a template of "
-                + "nothing else: functions need FunctionName and Timeout; a mapping's EventSourceArn may be "
+                + "nothing else: functions need FunctionName (Timeout is 3 s if there is none); a mapping's EventSourceArn may be "
                 + "arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/* for the table's current stream.",
             Required = true,
         };

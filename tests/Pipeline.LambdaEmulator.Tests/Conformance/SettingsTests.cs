@@ -9,7 +9,7 @@ public sealed class SettingsTests
     [Theory]
     [InlineData(0, "BatchSize is 0, but Lambda takes 1 to 10000.")]
     [InlineData(10_001, "BatchSize is 10001, but Lambda takes 1 to 10000.")]
-    [Rule(Pages.Create, "BatchSize: 1 to 10,000.")]
+    [Rule(Pages.Create, "BatchSize: 1 to 10,000.", Choice = "The page also says that a size above 10 needs a window of 1 s or more, and that the default for streams is 100 with a window of 0; a stream gets what is set.")]
     public void A_batch_size_out_of_range_is_refused(int value, string message) =>
         Refused(message, ScriptedShard.Defaults with { BatchSize = value });
 
