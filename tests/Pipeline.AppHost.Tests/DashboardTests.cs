@@ -66,7 +66,7 @@ public sealed partial class DashboardTests : IDisposable
                     "process_orders | process-orders",
                     "RPC S3/PutObject | process-orders",
                     "load | loader",
-                    "COPY FROM warehouse | loader",
+                    "COPY warehouse | loader",
                 },
                 spans.ToHashSet());
         }
