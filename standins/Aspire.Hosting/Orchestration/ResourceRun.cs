@@ -120,8 +120,8 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
         catch (Exception e)
         {
             // Whatever it is, it concerns this resource alone; the others go on.
-            Set(_ => new ResourceStatus(ResourceState.FailedToStart, Problem: e.Message));
             orchestrator.Log.Error($"{Name} failed to start: {e.Message}\n{StartAgain()}");
+            Set(_ => new ResourceStatus(ResourceState.FailedToStart, Problem: e.Message));
         }
     }
 
@@ -144,6 +144,14 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
 
         var exitCode = await child.Exited;
         var wanted = stop.IsCancellationRequested;
+        // Told before it can be seen: whoever sees the state finds the reason in the log.
+        if (!wanted)
+        {
+            var lines = string.Concat(Log.Last(LinesInReport).Select(line => $"    {line}\n"));
+            orchestrator.Log.Error(
+                $"{Name} ended with {ChildProcess.Describe(exitCode)}. The other resources go on. Its last lines:\n{lines}{StartAgain()}");
+        }
+
         Set(status => status with
         {
             State = ResourceState.Exited,
@@ -153,12 +161,6 @@ internal sealed class ResourceRun(ProcessResource resource, Orchestrator orchest
             ExitCode = exitCode,
             StoppedAt = DateTimeOffset.UtcNow,
         });
-        if (!wanted)
-        {
-            var lines = string.Concat(Log.Last(LinesInReport).Select(line => $"    {line}\n"));
-            orchestrator.Log.Error(
-                $"{Name} ended with {ChildProcess.Describe(exitCode)}. The other resources go on. Its last lines:\n{lines}{StartAgain()}");
-        }
     }
 
     /// <summary>Ends only with the token.</summary>
