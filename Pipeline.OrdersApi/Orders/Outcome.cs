@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
 using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -56,6 +57,8 @@ internal sealed record Outcome(int Status, string OrderId, string Body) : IResul
         }
 
         response.ContentType = Status == StatusCodes.Status201Created ? "application/json; charset=utf-8" : "application/problem+json";
+        // Known beforehand, so the answer need not go in chunks.
+        response.ContentLength = Encoding.UTF8.GetByteCount(Body);
         return response.WriteAsync(Body, httpContext.RequestAborted);
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
@@ -17,7 +18,7 @@ internal static class SchemaCheck
     // A body of 256 KB can be wrong in a hundred thousand places; nobody reads on after the first few dozen.
     private const int MaxFaults = 100;
 
-    private static readonly ConcurrentDictionary<IOpenApiSchema, Regex> Patterns = new();
+    private static readonly ConcurrentDictionary<IOpenApiSchema, Rules> RulesOf = new();
 
     // A name that nobody knows may be as long as the body; a pointer is to be read.
     private const int MaxNameLength = 100;
@@ -28,11 +29,11 @@ internal static class SchemaCheck
     public static List<InvalidInput> Faults(JsonElement value, IOpenApiSchema schema, string pointer = "#")
     {
         var faults = new List<InvalidInput>();
-        Check(value, schema, pointer, faults);
+        Check(value, schema, new Place(null, pointer), faults);
         return faults;
     }
 
-    private static void Check(JsonElement value, IOpenApiSchema schema, string pointer, List<InvalidInput> faults)
+    private static void Check(JsonElement value, IOpenApiSchema schema, Place place, List<InvalidInput> faults)
     {
         if (faults.Count >= MaxFaults)
         {
@@ -42,8 +43,8 @@ internal static class SchemaCheck
         var fault = (value.ValueKind, schema.Type!.Value & ~JsonSchemaType.Null) switch
         {
             (JsonValueKind.Null, _) when schema.Type.Value.HasFlag(JsonSchemaType.Null) => null,
-            (JsonValueKind.Object, JsonSchemaType.Object) => CheckFields(value, schema, pointer, faults),
-            (JsonValueKind.Array, JsonSchemaType.Array) => CheckEntries(value, schema, pointer, faults),
+            (JsonValueKind.Object, JsonSchemaType.Object) => CheckFields(value, schema, place, faults),
+            (JsonValueKind.Array, JsonSchemaType.Array) => CheckEntries(value, schema, place, faults),
             (JsonValueKind.String, JsonSchemaType.String) => CheckText(value, schema),
             (JsonValueKind.Number, JsonSchemaType.Number or JsonSchemaType.Integer) => CheckNumber(value, schema),
             (var kind, _) => $"must be {schema.Description}, not {Name(kind)}",
@@ -51,26 +52,24 @@ internal static class SchemaCheck
 
         if (fault is not null)
         {
-            faults.Add(new InvalidInput(fault, pointer));
+            faults.Add(new InvalidInput(fault, place.ToString()));
         }
     }
 
-    private static string? CheckFields(JsonElement value, IOpenApiSchema schema, string pointer, List<InvalidInput> faults)
+    private static string? CheckFields(JsonElement value, IOpenApiSchema schema, Place place, List<InvalidInput> faults)
     {
-        var missing = schema.Required!.Order(StringComparer.Ordinal).ToList();
         foreach (var field in value.EnumerateObject())
         {
             var name = field.Name;
-            missing.Remove(name);
             if (schema.Properties!.TryGetValue(name, out var fieldSchema))
             {
-                Check(field.Value, fieldSchema, Below(pointer, name), faults);
+                Check(field.Value, fieldSchema, new Place(place, name), faults);
             }
             else if (faults.Count < MaxFaults)
             {
                 faults.Add(name.Length <= MaxNameLength
-                    ? new InvalidInput("is not a known field", Below(pointer, name))
-                    : new InvalidInput($"has a field that is not known, with a name of {name.Length} characters", pointer));
+                    ? new InvalidInput("is not a known field", new Place(place, name).ToString())
+                    : new InvalidInput($"has a field that is not known, with a name of {name.Length} characters", place.ToString()));
             }
         }
 
@@ -79,11 +78,18 @@ internal static class SchemaCheck
             return $"must be {schema.Description}";
         }
 
-        faults.AddRange(missing.Select(name => new InvalidInput("is required", Below(pointer, name))));
+        foreach (var name in Of(schema).Required)
+        {
+            if (!value.TryGetProperty(name, out _))
+            {
+                faults.Add(new InvalidInput("is required", new Place(place, name).ToString()));
+            }
+        }
+
         return null;
     }
 
-    private static string? CheckEntries(JsonElement value, IOpenApiSchema schema, string pointer, List<InvalidInput> faults)
+    private static string? CheckEntries(JsonElement value, IOpenApiSchema schema, Place place, List<InvalidInput> faults)
     {
         var count = value.GetArrayLength();
         if (count > schema.MaxItems || count < schema.MinItems)
@@ -93,7 +99,7 @@ internal static class SchemaCheck
 
         foreach (var (index, entry) in schema.Items is null ? [] : value.EnumerateArray().Index())
         {
-            Check(entry, schema.Items!, Below(pointer, index.ToString(CultureInfo.InvariantCulture)), faults);
+            Check(entry, schema.Items!, new Place(place, index.ToString(CultureInfo.InvariantCulture)), faults);
         }
 
         return null;
@@ -113,18 +119,18 @@ internal static class SchemaCheck
         }
 
         // JSON Schema counts characters, not UTF-16 units.
-        var length = text.EnumerateRunes().Count();
-        if (length < schema.MinLength || length > schema.MaxLength
-            || (schema.Pattern is not null && !Patterns.GetOrAdd(schema, OrderSchemas.PatternOf).IsMatch(text)))
+        var length = text.AsSpan().ContainsAnyInRange('\ud800', '\udfff') ? text.EnumerateRunes().Count() : text.Length;
+        var rules = Of(schema);
+        if (length < schema.MinLength || length > schema.MaxLength || rules.Pattern?.IsMatch(text) == false)
         {
             return $"must be {schema.Description}";
         }
 
-        if (schema.Enum is { } choices && !choices.Any(choice => choice.GetValue<string>() == text))
+        if (rules.Choices is { } choices && !choices.Contains(text))
         {
             // A list of currencies would only hide the message.
             return choices.Count <= 10
-                ? $"must be {schema.Description}: one of {string.Join(", ", choices.Select(choice => choice.GetValue<string>()))}"
+                ? $"must be {schema.Description}: one of {string.Join(", ", schema.Enum!.Select(choice => choice.GetValue<string>()))}"
                 : $"must be {schema.Description}";
         }
 
@@ -136,14 +142,12 @@ internal static class SchemaCheck
         // Money has two decimals and everything else none: the text of the number is held against that, exactly.
         var (decimals, unit) = schema.Type == JsonSchemaType.Integer ? (0, 1m) : (OrderSchemas.MoneyDecimals, 0.01m);
         var isRight = JsonNumber.TryScale(JsonMarshal.GetRawUtf8Value(value), decimals, out var scaled)
-            && scaled * unit >= decimal.Parse(schema.Minimum!, CultureInfo.InvariantCulture)
-            && scaled * unit <= decimal.Parse(schema.Maximum!, CultureInfo.InvariantCulture);
+            && scaled * unit >= Of(schema).Minimum
+            && scaled * unit <= Of(schema).Maximum;
         return isRight ? null : $"must be {schema.Description}";
     }
 
-    /// <summary>One step down, as RFC 6901 writes it in a URI fragment.</summary>
-    private static string Below(string pointer, string name) =>
-        $"{pointer}/{Uri.EscapeDataString(name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal))}";
+    private static Rules Of(IOpenApiSchema schema) => RulesOf.GetOrAdd(schema, static schema => new Rules(schema));
 
     private static string Name(JsonValueKind kind) => kind switch
     {
@@ -154,4 +158,25 @@ internal static class SchemaCheck
         JsonValueKind.Null => "null",
         _ => "a boolean",
     };
+
+    /// <summary>Where a value stands; written out only for a fault, and most values have none.</summary>
+    private sealed class Place(Place? above, string name)
+    {
+        /// <summary>The JSON pointer, as RFC 6901 writes it in a URI fragment.</summary>
+        public override string ToString() => above is null
+            ? name
+            : $"{above}/{Uri.EscapeDataString(name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal))}";
+    }
+
+    /// <summary>What a schema says as text, read once.</summary>
+    private sealed class Rules(IOpenApiSchema schema)
+    {
+        public Regex? Pattern { get; } = schema.Pattern is null ? null : OrderSchemas.PatternOf(schema);
+        public FrozenSet<string>? Choices { get; } = schema.Enum?.Select(choice => choice.GetValue<string>()).ToFrozenSet(StringComparer.Ordinal);
+        public IReadOnlyList<string> Required { get; } = [.. (schema.Required ?? new HashSet<string>()).Order(StringComparer.Ordinal)];
+        public decimal Minimum { get; } = Bound(schema.Minimum, decimal.MinValue);
+        public decimal Maximum { get; } = Bound(schema.Maximum, decimal.MaxValue);
+
+        private static decimal Bound(string? text, decimal none) => text is null ? none : decimal.Parse(text, CultureInfo.InvariantCulture);
+    }
 }
