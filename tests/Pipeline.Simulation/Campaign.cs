@@ -132,7 +132,7 @@ internal static class Exercise
         "write: Insert", "write: Modify", "write: Remove",
         "client: acknowledged", "client: acknowledged after a lost answer", "client: conflict", "client: refused", "client: gave up",
         "shard: split", "shard: rolled over", "shard: closed empty", "shard: closed with records", "shard: records trimmed", "shard: trimmed away",
-        "function: stored", "function: reported a failure", "answer: taken", "answer: too late",
+        "function: one pass", "function: record by record", "function: stored", "function: reported a failure", "answer: taken", "answer: too late",
         "object: change file", "object: change file written again", "object: parked", "object: copied",
         "load: something new", "load: nothing new", "load: file failed", "load: client gone", "load: ended by the server as idle",
         "begin: waited for another load", "begin: gave up waiting for the lock", "stage: refused",

@@ -32,6 +32,7 @@ internal sealed record Item
 
     public const int PoisonKinds = 7;
     private const int LargeText = 70_000;
+    private const int SetOneIn = 16;
 
     public const string PersonalDataKey = "the key of the simulation, for personal data";
 
@@ -71,7 +72,8 @@ internal sealed record Item
             Text("merchant_id", merchant),
             Text("order_id", orderId),
             Text("status", OrderStatusText.Of(status)),
-            ("tags", chance.OneIn(2) ? """{"SS":["b","a"]}""" : """{"SS":["a","b"]}""", """["a","b"]"""),
+            // A set takes its batch off the function's short way; most batches have none.
+            ("tags", !chance.OneIn(SetOneIn) ? """{"L":[{"S":"a"},{"S":"b"}]}""" : chance.OneIn(2) ? """{"SS":["b","a"]}""" : """{"SS":["a","b"]}""", """["a","b"]"""),
             ("total_amount", $$"""{"N":"{{Amounts[amount]}}"}""", Amounts[amount]),
             Text("trace_parent", trace),
             Text("updated_at", Time(now)),

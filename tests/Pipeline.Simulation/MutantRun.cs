@@ -30,6 +30,8 @@ internal static partial class MutantRun
     /// <summary>A mutant that lives through so many seeds has survived.</summary>
     private const int SeedsMax = 10_000;
 
+    private const string Killed = "killed";
+
     /// <summary>Not copied: what is built, fetched or versioned.</summary>
     private static readonly string[] Left = ["artifacts", "node_modules", ".git", "cdk.out", "bin", "obj"];
 
@@ -66,27 +68,41 @@ internal static partial class MutantRun
             }
 
             var table = new Table().Border(TableBorder.Simple).AddColumns("mutant", "breaks", "warehouse", "result", "seeds", "seconds", "found as");
-            var survived = 0;
+            var killed = 0;
             foreach (var mutant in mutants)
             {
                 var started = Stopwatch.GetTimestamp();
-                var (found, seeds, what) = await RunAsync(mutant, copy, program, cancellationToken);
-                survived += found ? 0 : 1;
-                console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(found ? "killed" : "SURVIVED")} {mutant.Name} ({seeds} seeds, {Stopwatch.GetElapsedTime(started).TotalSeconds:F0} s): {what}"));
+                var (result, seeds, what) = await ResultAsync(mutant, copy, program, cancellationToken);
+                killed += result == Killed ? 1 : 0;
+                console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result} {mutant.Name} ({seeds} seeds, {Stopwatch.GetElapsedTime(started).TotalSeconds:F0} s): {what}"));
                 table.AddRow(new[]
                 {
-                    mutant.Name, mutant.Breaks, mutant.Mode.ToString(), found ? "killed" : "SURVIVED", seeds.ToString("N0", CultureInfo.InvariantCulture),
+                    mutant.Name, mutant.Breaks, mutant.Mode.ToString(), result, seeds.ToString("N0", CultureInfo.InvariantCulture),
                     Stopwatch.GetElapsedTime(started).TotalSeconds.ToString("F0", CultureInfo.InvariantCulture), what.Length > 70 ? what[..70] + "…" : what,
                 }.Select(text => new Text(text)));
             }
 
             console.Write(table);
-            console.WriteLine($"{mutants.Count - survived} of {mutants.Count} mutants are killed.");
-            return survived == 0 ? 0 : 1;
+            console.WriteLine($"{killed} of {mutants.Count} mutants are killed.");
+            return killed == mutants.Count ? 0 : 1;
         }
         finally
         {
             Directory.Delete(copy, recursive: true);
+        }
+    }
+
+    private static async Task<(string Result, int Seeds, string What)> ResultAsync(Mutant mutant, string copy, string program, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var (found, seeds, what) = await RunAsync(mutant, copy, program, cancellationToken);
+            return (found ? Killed : "SURVIVED", seeds, what);
+        }
+        catch (InvalidOperationException e)
+        {
+            // An error of the list, such as one that does not compile: the others have something to tell all the same.
+            return ("NOT RUN", 0, e.Message);
         }
     }
 

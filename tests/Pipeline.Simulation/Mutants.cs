@@ -4,6 +4,7 @@ namespace Pipeline.Simulation;
 internal static class Mutants
 {
     private const string ProcessOrders = "Pipeline.Processor/ProcessOrders.cs";
+    private const string BatchReader = "Pipeline.Processor/BatchReader.cs";
     private const string Decoder = "Pipeline.Core/ChangeDecoder.cs";
     private const string Shard = "Pipeline.LambdaEmulator/EventSource/ShardProcessor.cs";
     private const string Shards = "Pipeline.LambdaEmulator/Streams/Shard.cs";
@@ -42,14 +43,18 @@ internal static class Mutants
             "later changes of the order are found before the parked one"),
         new("fail from the highest", ProcessOrders, "number < lowestNumber", "number > lowestNumber",
             "records before the reported one count as stored"),
-        new("fail from the highest, on the short way", "Pipeline.Processor/BatchReader.cs", "number < _lowestNumber", "number > _lowestNumber",
+        new("fail from the highest, in one pass", BatchReader, "number < _lowestNumber", "number > _lowestNumber",
             "records before the reported one count as stored"),
+        new("as it comes, in one pass", BatchReader, "else if (!isSorted && !TrySort(members, from))", "else if (false)",
+            "the document of an order depends on the order of its attributes"),
+        new("the wrong image, in one pass", BatchReader, "operation == Operation.Remove ? \"OldImage\"u8", "operation != Operation.Insert ? \"OldImage\"u8",
+            "a change shows the order as it was before"),
 
         // Changes, files and keys.
         new("removal is parked", Decoder, "when (operation == Operation.Remove)", "when (operation == (Operation)99)",
             "a removed order whose image is spoiled stays in the warehouse"),
         new("cents", Decoder, "hundredths / 100.00m", "hundredths / 10.00m", "amounts are ten times too large"),
-        new("version of a removal", Decoder, "out var version) && version >= 0 ? version : 0;", "out var version) && version >= 0 ? 0 : version;",
+        new("version of a removal", Decoder, "out var version) && version >= 0 ? version : 0;", "out var version) && version >= 0 ? 0 : 0;",
             "a removal ranks below what it removed"),
         new("unpadded sequence numbers", "Pipeline.Core/SequenceNumber.cs", "text.PadLeft(Digits, '0')", "text",
             "text order is not number order"),
