@@ -74,6 +74,8 @@ internal static class Access
         rules.RequireExpirationTime = true;
         rules.RequireSignedTokens = true;
         rules.ClockSkew = ClockSkew;
+        // The configuration's reader makes them anew whenever they are asked for, and with them all that is kept per key.
+        rules.IssuerSigningKeys = rules.IssuerSigningKeys?.ToList();
         rules.ValidAlgorithms = options.Authority is null ? Symmetric : Asymmetric;
         options.Events = new JwtBearerEvents
         {
