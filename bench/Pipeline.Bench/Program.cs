@@ -6,7 +6,10 @@ Stage[] stages =
     ChangeFileStage.Stage,
     ColdStartStage.Stage,
     WarehouseStage.Stage,
+    EndToEndStage.Stage,
+    SustainedStage.Stage,
+    ReconcileStage.Stage,
     ApiStage.Stage,
 ];
-var command = BenchRun.Command(stages, EmulatorThroughput.Command(), EmulatorLatency.Command(), StreamServer.Command());
+var command = BenchRun.Command(stages, [EmulatorThroughput.Command(), EmulatorLatency.Command(), StreamServer.Command(), .. BaselineProcesses.Commands()]);
 return await command.Parse(args).InvokeAsync();

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using Pipeline.LambdaEmulator;
 using Pipeline.NativeServers;
@@ -10,12 +8,11 @@ namespace Pipeline.Bench;
 internal sealed class EmulatorUnderTest : IAsyncDisposable
 {
     public const string Function = "noop";
-    private static readonly TimeSpan HealthyWithin = TimeSpan.FromSeconds(60);
 
     private readonly string _folder = Directory.CreateTempSubdirectory("bench-").FullName;
     private readonly HttpClient _http = new();
     private readonly int _port = LoopbackPorts.Free();
-    private Process _process = null!;
+    private ServiceUnderTest _service = null!;
 
     private EmulatorUnderTest()
     {
@@ -25,24 +22,10 @@ internal sealed class EmulatorUnderTest : IAsyncDisposable
     public string RuntimeEndpoint => $"127.0.0.1:{_port}/{Function}";
 
     /// <summary>The most memory that the process had so far.</summary>
-    public long PeakBytes
-    {
-        get
-        {
-            _process.Refresh();
-            return _process.PeakWorkingSet64;
-        }
-    }
+    public long PeakBytes => _service.PeakBytes;
 
     /// <summary>Processor time that it has used so far, over all cores.</summary>
-    public TimeSpan ProcessorTime
-    {
-        get
-        {
-            _process.Refresh();
-            return _process.TotalProcessorTime;
-        }
-    }
+    public TimeSpan ProcessorTime => _service.ProcessorTime;
 
     /// <param name="dynamoDb">Where table and stream are.</param>
     /// <param name="batchSize">The mapping's.</param>
@@ -69,10 +52,11 @@ internal sealed class EmulatorUnderTest : IAsyncDisposable
         };
         var template = Path.Combine(emulator._folder, "bench.template.json");
         await File.WriteAllTextAsync(template, new JsonObject { ["Resources"] = resources }.ToJsonString());
-        emulator._process = Dotnet.Start(
+        emulator._service = await ServiceUnderTest.StartAsync(
+            "emulator",
             typeof(Emulator).Assembly.Location,
             ["--template", template, "--state", Path.Combine(emulator._folder, "state"), "--provision"],
-            new Dictionary<string, string?>
+            new Dictionary<string, string>
             {
                 ["ASPNETCORE_URLS"] = $"http://127.0.0.1:{emulator._port}",
                 ["AWS_REGION"] = "us-east-1",
@@ -80,9 +64,9 @@ internal sealed class EmulatorUnderTest : IAsyncDisposable
                 ["AWS_SECRET_ACCESS_KEY"] = "bench",
                 ["AWS_ENDPOINT_URL_DYNAMODB"] = dynamoDb.ToString(),
                 ["Logging__LogLevel__Default"] = "Warning",
-            });
-        _ = emulator._process.StandardOutput.BaseStream.CopyToAsync(Console.OpenStandardError());
-        await emulator.HealthyAsync();
+            },
+            new Uri($"http://127.0.0.1:{emulator._port}/health"),
+            CancellationToken.None);
         return emulator;
     }
 
@@ -95,60 +79,8 @@ internal sealed class EmulatorUnderTest : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        if (!_process.HasExited)
-        {
-            _process.Kill();
-        }
-
-        await _process.WaitForExitAsync();
-        _process.Dispose();
+        await _service.DisposeAsync();
         _http.Dispose();
         Directory.Delete(_folder, recursive: true);
-    }
-
-    private async Task HealthyAsync()
-    {
-        var waited = Stopwatch.StartNew();
-        while (true)
-        {
-            try
-            {
-                using var answer = await _http.GetAsync($"http://127.0.0.1:{_port}/health");
-                if (answer.IsSuccessStatusCode)
-                {
-                    return;
-                }
-            }
-            catch (HttpRequestException)
-            {
-                // Not listening yet.
-            }
-
-            if (_process.HasExited || waited.Elapsed > HealthyWithin)
-            {
-                throw new InvalidOperationException($"The emulator is not healthy after {waited.Elapsed.TotalSeconds:F0} s; see its output above.");
-            }
-
-            await Task.Delay(20);
-        }
-    }
-}
-
-internal static class Dotnet
-{
-    /// <summary>Of the runtime that runs this: it need not be on the path.</summary>
-    public static string Muxer { get; } = Path.GetFullPath(Path.Combine(
-        RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
-
-    /// <summary>Starts an assembly with the runtime that runs this one.</summary>
-    public static Process Start(string assembly, IEnumerable<string> arguments, Dictionary<string, string?> environment)
-    {
-        var start = new ProcessStartInfo(Muxer, [assembly, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true };
-        foreach (var (name, value) in environment)
-        {
-            start.Environment[name] = value;
-        }
-
-        return Process.Start(start)!;
     }
 }

@@ -42,7 +42,7 @@ internal sealed class StreamServer : IAsyncDisposable
 
     public static async Task<StreamServer> StartAsync(int records)
     {
-        var process = Dotnet.Start(typeof(StreamServer).Assembly.Location, [Verb, "--records", records.ToString(CultureInfo.InvariantCulture)], []);
+        var process = Dotnet.Start(typeof(StreamServer).Assembly.Location, [Verb, "--records", records.ToString(CultureInfo.InvariantCulture)], new Dictionary<string, string>());
         var url = await process.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException("The scripted stream did not start.");
         return new StreamServer(process, new Uri(url));
     }

@@ -36,6 +36,9 @@ internal sealed class Inputs
 
     public string Description { get; }
 
+    /// <summary>Orders of the Olist data set; else generated ones.</summary>
+    public bool AreReal { get; private init; }
+
     /// <summary>What personal data is protected with.</summary>
     public static PersonalDataProtector Protector { get; } = new("the key of the benchmarks, for personal data");
 
@@ -46,7 +49,7 @@ internal sealed class Inputs
         if (olist is not null)
         {
             var plan = OlistPlan.Of(OlistFiles.Read(olist));
-            return new Inputs($"{plan.Orders.Count:N0} real orders of Olist, over and over where more are needed", plan.Orders);
+            return new Inputs($"{plan.Orders.Count:N0} real orders of Olist, over and over where more are needed", plan.Orders) { AreReal = true };
         }
 
         return new Inputs($"generated orders, seed {seed}", GeneratedPlan.Of(int.MaxValue, seed));

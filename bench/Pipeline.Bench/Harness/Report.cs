@@ -71,6 +71,9 @@ internal sealed record Report
     public required string Input { get; init; }
     public required bool IsQuick { get; init; }
     public required DateTimeOffset StartedAt { get; init; }
+
+    /// <summary>What went into what the build had left out, before the run.</summary>
+    public required TimeSpan Building { get; init; }
     public required TimeSpan Duration { get; init; }
     public required string LoadAfter { get; init; }
     public required IReadOnlyList<Row> Rows { get; init; }
@@ -96,7 +99,7 @@ internal sealed record Report
         Line($"# Benchmarks, {StartedAt.UtcDateTime:yyyy-MM-dd HH:mm} UTC");
         Line($"");
         Line($"{Machine.Processor}, {Machine.Cores} cores, {Machine.MemoryBytes / 1e9:F0} GB, {Machine.System}, {Machine.Runtime}.");
-        Line($"Load average {Machine.LoadBefore} before and {LoadAfter} after. {(IsQuick ? "Quick run" : "Full run")} of {Duration.TotalMinutes:F1} minutes. Input: {Input}.");
+        Line($"Load average {Machine.LoadBefore} before and {LoadAfter} after. {(IsQuick ? "Quick run" : "Full run")} of {Duration.TotalMinutes:F1} minutes, after {Building.TotalMinutes:F1} that went into the native program of process_orders. Input: {Input}.");
         Line($"Figures are medians, with lower and upper quartile; a ratio is that of the two medians. Rounds of ours and of the other are strictly interleaved.");
         Line($"");
         Line($"| stage | against | ours | other | ratio | goal | |");

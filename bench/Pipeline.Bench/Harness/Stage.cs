@@ -8,11 +8,21 @@ namespace Pipeline.Bench;
 /// <param name="QuickSeconds">About how long it takes in a quick run: its share of the progress bar.</param>
 /// <param name="FullSeconds">The same in a full run.</param>
 /// <param name="RunAsync">Measures, and adds rows and curves.</param>
+/// <param name="BuildAsync">What the build left out, since few need it; before anything is measured.</param>
 internal sealed record Stage(
-    string Verb, string Description, double QuickSeconds, double FullSeconds, Func<StageContext, CancellationToken, Task> RunAsync);
+    string Verb,
+    string Description,
+    double QuickSeconds,
+    double FullSeconds,
+    Func<StageContext, CancellationToken, Task> RunAsync,
+    Func<CancellationToken, Task>? BuildAsync = null);
 
 /// <summary>What a stage is given, and where it leaves what it measured.</summary>
-internal sealed class StageContext(Inputs inputs, bool isQuick, string folder) : IAsyncDisposable
+/// <param name="inputs">What goes in.</param>
+/// <param name="isQuick">Whether less of everything is asked for.</param>
+/// <param name="orders">How many are compared.</param>
+/// <param name="folder">For what is gone after the run.</param>
+internal sealed class StageContext(Inputs inputs, bool isQuick, int orders, string folder) : IAsyncDisposable
 {
     private readonly List<Row> _rows = [];
     private readonly List<Curve> _curves = [];
@@ -23,6 +33,9 @@ internal sealed class StageContext(Inputs inputs, bool isQuick, string folder) :
 
     /// <summary>Less of everything but of rounds, so that all stages together end within three minutes.</summary>
     public bool IsQuick => isQuick;
+
+    /// <summary>On both sides of a comparison of table and warehouse.</summary>
+    public int Orders => orders;
 
     public IReadOnlyList<Row> Rows => _rows;
     public IReadOnlyList<Curve> Curves => _curves;

@@ -4,7 +4,6 @@ using System.Net.Http.Headers;
 using System.Text.Json;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
-using Amazon.Runtime;
 using Pipeline.Core;
 using Pipeline.Ops.Seed;
 using Pipeline.OrdersApi.Orders;
@@ -19,13 +18,10 @@ namespace Pipeline.Bench;
 internal static class ApiStage
 {
     /// <summary>DynamoDB Local keeps a database per access key.</summary>
-    public const string AccessKey = "bench";
+    private const string AccessKey = "bench";
 
-    private const string Table = "BenchOrders";
-    private const string IdempotencyTable = "BenchOrdersIdempotency";
-
-    // Enough to keep both cores of a small machine at work. Each writes for a merchant of its own: the API bounds a merchant's rate.
-    private const int Writers = 16;
+    // Each writes for a merchant of its own: the API bounds a merchant's rate.
+    private const int Writers = OrderTables.Writers;
 
     public static Stage Stage { get; } = new(
         "api",
@@ -37,18 +33,11 @@ internal static class ApiStage
     private static async Task RunAsync(StageContext context, CancellationToken cancellationToken)
     {
         var servers = await context.ServersAsync(cancellationToken);
-        // No retry: one that nobody sees would be measured as one write, and a table that is created twice is an error.
-        using var dynamo = new AmazonDynamoDBClient(new BasicAWSCredentials(AccessKey, AccessKey), new AmazonDynamoDBConfig
-        {
-            ServiceURL = servers.DynamoDb.Url,
-            AuthenticationRegion = "us-east-1",
-            Timeout = TimeSpan.FromSeconds(60),
-            MaxErrorRetry = 0,
-        });
-        await CreateTablesAsync(dynamo, cancellationToken);
-        await using var api = await ApiUnderTest.StartAsync(new Uri(servers.DynamoDb.Url), Table, IdempotencyTable, cancellationToken);
+        using var dynamo = OrderTables.Client(servers, AccessKey);
+        await OrderTables.CreateAsync(dynamo, cancellationToken);
+        await using var api = await ApiUnderTest.StartAsync(new Uri(servers.DynamoDb.Url), AccessKey, OrderTables.Orders, OrderTables.Idempotency, cancellationToken);
         using var http = new HttpClient(new SocketsHttpHandler { MaxConnectionsPerServer = Writers }) { BaseAddress = api.Url };
-        var tokens = Enumerable.Range(0, Writers).Select(writer => new AuthenticationHeaderValue("Bearer", api.TokenOf(Merchant(writer)))).ToList();
+        var tokens = Enumerable.Range(0, Writers).Select(writer => api.TokenOf(Merchant(writer))).ToList();
 
         var writes = context.IsQuick ? 400 : 2_000;
         using var orders = context.Inputs.Orders().Select(planned => planned.Order).GetEnumerator();
@@ -62,7 +51,7 @@ internal static class ApiStage
                 {
                     var requests = Take(orders, writes).Select((order, n) => Request(order, tokens[n % Writers], withKey)).ToList();
                     var before = await api.AllocatedBytesAsync();
-                    var elapsed = await Rounds.MillisecondsAsync(() => EachAsync(requests, request => CreateAsync(http, request, cancellationToken)));
+                    var elapsed = await Rounds.MillisecondsAsync(() => OrderTables.EachAsync(requests, request => CreateAsync(http, request, cancellationToken)));
                     ofApi.Add((await api.AllocatedBytesAsync() - before) / writes / 1e3);
                     return writes / elapsed * 1000;
                 },
@@ -70,7 +59,7 @@ internal static class ApiStage
                 {
                     var items = Take(orders, writes).Select(order => (Order: OrderItems.ToItem(Complete(order)), Outcome: OutcomeOf(order))).ToList();
                     var elapsed = 0.0;
-                    ofSdk.Add(await Rounds.AllocatedBytesAsync(async () => elapsed = await Rounds.MillisecondsAsync(() => EachAsync(
+                    ofSdk.Add(await Rounds.AllocatedBytesAsync(async () => elapsed = await Rounds.MillisecondsAsync(() => OrderTables.EachAsync(
                         items, item => withKey ? TransactAsync(dynamo, item.Order, item.Outcome, cancellationToken) : (Task)PutAsync(dynamo, item.Order, cancellationToken)))) / writes / 1e3);
                     return writes / elapsed * 1000;
                 },
@@ -98,15 +87,6 @@ internal static class ApiStage
             yield return orders.Current with { OrderId = Guid.CreateVersion7().ToString("N"), MerchantId = Merchant(n % Writers) };
         }
     }
-
-    /// <summary>Every writer its share, one after the other.</summary>
-    private static Task EachAsync<T>(List<T> all, Func<T, Task> write) => Task.WhenAll(Enumerable.Range(0, Writers).Select(writer => Task.Run(async () =>
-    {
-        for (var n = writer; n < all.Count; n += Writers)
-        {
-            await write(all[n]);
-        }
-    })));
 
     private static HttpRequestMessage Request(Ops.Seed.NewOrder order, AuthenticationHeaderValue token, bool withKey)
     {
@@ -165,7 +145,7 @@ internal static class ApiStage
         dynamo.PutItemAsync(
             new PutItemRequest
             {
-                TableName = Table,
+                TableName = OrderTables.Orders,
                 Item = order,
                 ConditionExpression = "attribute_not_exists(order_id)",
                 ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
@@ -183,48 +163,15 @@ internal static class ApiStage
                     {
                         Put = new Put
                         {
-                            TableName = IdempotencyTable,
+                            TableName = OrderTables.Idempotency,
                             Item = outcome,
                             ConditionExpression = "attribute_not_exists(idempotency_key) OR expires_at <= :now",
                             ExpressionAttributeValues = new() { [":now"] = new() { N = DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture) } },
                             ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD,
                         },
                     },
-                    new() { Put = new Put { TableName = Table, Item = order, ConditionExpression = "attribute_not_exists(order_id)" } },
+                    new() { Put = new Put { TableName = OrderTables.Orders, Item = order, ConditionExpression = "attribute_not_exists(order_id)" } },
                 ],
             },
             cancellationToken);
-
-    /// <summary>As the template defines them: with both indexes, which a write has to keep up, and the stream.</summary>
-    private static async Task CreateTablesAsync(AmazonDynamoDBClient dynamo, CancellationToken cancellationToken)
-    {
-        await dynamo.CreateTableAsync(
-            new CreateTableRequest
-            {
-                TableName = Table,
-                BillingMode = BillingMode.PAY_PER_REQUEST,
-                AttributeDefinitions = [.. ((string[])["order_id", Names.CustomerKey, Names.StatusKey, "created_at"]).Select(name => new AttributeDefinition(name, ScalarAttributeType.S))],
-                KeySchema = [new("order_id", KeyType.HASH)],
-                GlobalSecondaryIndexes =
-                [
-                    .. (((string Name, string Key)[])[(Names.CustomerIndex, Names.CustomerKey), (Names.StatusIndex, Names.StatusKey)]).Select(index => new GlobalSecondaryIndex
-                    {
-                        IndexName = index.Name,
-                        KeySchema = [new(index.Key, KeyType.HASH), new("created_at", KeyType.RANGE)],
-                        Projection = new Projection { ProjectionType = ProjectionType.KEYS_ONLY },
-                    }),
-                ],
-                StreamSpecification = new StreamSpecification { StreamEnabled = true, StreamViewType = StreamViewType.NEW_AND_OLD_IMAGES },
-            },
-            cancellationToken);
-        await dynamo.CreateTableAsync(
-            new CreateTableRequest
-            {
-                TableName = IdempotencyTable,
-                BillingMode = BillingMode.PAY_PER_REQUEST,
-                AttributeDefinitions = [new("idempotency_key", ScalarAttributeType.S), new("part", ScalarAttributeType.N)],
-                KeySchema = [new("idempotency_key", KeyType.HASH), new("part", KeyType.RANGE)],
-            },
-            cancellationToken);
-    }
 }

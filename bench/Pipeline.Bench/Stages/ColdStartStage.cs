@@ -24,14 +24,15 @@ internal static class ColdStartStage
 
     public static Stage Stage { get; } = new(
         "cold-start",
-        "process_orders from process start to its first acknowledged batch, as native program against the JIT runtime. Publishes the native program if it is not there.",
+        "process_orders from process start to its first acknowledged batch, as native program against the JIT runtime. Publishes the native program first when it is not there or old.",
         QuickSeconds: 15,
         FullSeconds: 90,
-        RunAsync);
+        RunAsync,
+        ct => NativeProgramAsync(ct));
 
     private static async Task RunAsync(StageContext context, CancellationToken cancellationToken)
     {
-        context.Progress("publishing the native program", 0);
+        context.Progress("starting the function", 0);
         var native = await NativeProgramAsync(cancellationToken);
         var servers = await context.ServersAsync(cancellationToken);
         using var s3 = new AmazonS3Client(
@@ -59,11 +60,12 @@ internal static class ColdStartStage
             string.Create(CultureInfo.InvariantCulture, $"A batch of {Records} records; the native program has {new FileInfo(native).Length / 1e6:F1} MB.")));
     }
 
+    /// <summary>Published when it is not there, or older than the code.</summary>
     private static async Task<string> NativeProgramAsync(CancellationToken cancellationToken)
     {
         var folder = Path.Combine(Repository.Root, "artifacts", "native", "Pipeline.Processor");
         var program = Path.Combine(folder, "Pipeline.Processor");
-        if (File.Exists(program))
+        if (File.Exists(program) && File.GetLastWriteTimeUtc(program) >= File.GetLastWriteTimeUtc(typeof(ProcessOrders).Assembly.Location))
         {
             return program;
         }
@@ -80,9 +82,14 @@ internal static class ColdStartStage
         using var publish = Process.Start(start)!;
         var output = await publish.StandardOutput.ReadToEndAsync(cancellationToken);
         await publish.WaitForExitAsync(cancellationToken);
-        return publish.ExitCode == 0
-            ? program
-            : throw new InvalidOperationException($"The native program could not be published (it needs a C linker and zlib's headers): {output}");
+        if (publish.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"The native program could not be published (it needs a C linker and zlib's headers): {output}");
+        }
+
+        // What did not change is not linked again, and would look old for ever.
+        File.SetLastWriteTimeUtc(program, DateTime.UtcNow);
+        return program;
     }
 
     /// <returns>Milliseconds.</returns>
