@@ -54,10 +54,10 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
     private readonly Dictionary<string, (string ETag, ParkedChange? Parked)> _known = new(StringComparer.Ordinal);
 
     /// <summary>
-    /// Keys of the discarded changes, as they were in quarantine. An operator decided on each of them, so they are few.
-    /// Null when they are to be listed (again).
+    /// Keys of the discarded changes, as they were in quarantine when it was last listed. An operator decided on each of them, so
+    /// they are few.
     /// </summary>
-    private HashSet<string>? _discarded;
+    private HashSet<string> _discarded = new(StringComparer.Ordinal);
 
     /// <summary>What is parked now.</summary>
     /// <exception cref="ObjectStoreException">No answer: nothing can be loaded, since it is not known what has to wait.</exception>
@@ -77,27 +77,21 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
             _known[found.Key] = (found.ETag, found.Parked);
         }
 
-        // What is here may be discarded all the same: the discard did not come to its end, or the record came back with its
-        // batch. What is gone was loaded or discarded; which of the two, the other prefix tells.
-        if (listed.Count > 0)
-        {
-            _discarded = null;
-        }
-
         var present = listed.Select(o => o.Key).ToHashSet(StringComparer.Ordinal);
         foreach (var gone in _known.Keys.Where(key => !present.Contains(key)).ToList())
         {
             _known.Remove(gone);
-            _discarded = null;
         }
 
-        _discarded ??= [.. (await ListAsync(Names.DiscardedPrefix, cancellationToken)).Select(o => o.Key)];
+        // Each time as well: what is parked may be discarded all the same (the discard did not come to its end, or the record
+        // came back with its batch), and another loader may have parked what was discarded before this one saw it.
+        _discarded = [.. (await ListAsync(Names.DiscardedPrefix, cancellationToken)).Select(o => o.Key)];
         return [.. _known.Values.Select(known => known.Parked).OfType<ParkedChange>().Where(parked => !_discarded.Contains(ObjectKeys.Discarded(parked.Key)))];
     }
 
     /// <summary>An operator decided that the change does not belong into the warehouse, also when its file is loaded again.</summary>
     public bool IsDiscarded(Change change) =>
-        _discarded is { Count: > 0 } && _discarded.Contains(ObjectKeys.Discarded(ObjectKeys.Quarantine(change)));
+        _discarded.Count > 0 && _discarded.Contains(ObjectKeys.Discarded(ObjectKeys.Quarantine(change)));
 
     /// <summary>Whether the change was parked when the load that was last tried began.</summary>
     public bool Holds(Change change) => _known.ContainsKey(ObjectKeys.Quarantine(change));
@@ -114,7 +108,21 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
         }
 
         // The listing may be some loads old by now, and an operator may have raised the count of tries since.
-        var earlier = await objects.GetAsync(key, cancellationToken);
+        ObjectContent? earlier = null;
+        try
+        {
+            earlier = await objects.GetAsync(key, cancellationToken);
+        }
+        catch (ObjectUnreadableException e)
+        {
+            logger.LogWarning("Change {SequenceNumber} of order {OrderId} is refused again; {Key} cannot be read: {Reason}", change.SequenceNumber, change.OrderId, key, e.Message);
+            if (await ExistsAsync(key, cancellationToken))
+            {
+                // The change is parked, and what nobody can read stays as it is.
+                return false;
+            }
+        }
+
         var content = ParkedObject(change, reason, earlier?.Bytes);
         if (earlier is null || !content.AsSpan().SequenceEqual(earlier.Bytes))
         {
@@ -137,19 +145,23 @@ public sealed class Quarantine(IObjectStore objects, ILogger logger)
     private async Task<bool> IsDiscardedNowAsync(string key, CancellationToken cancellationToken)
     {
         var record = ObjectKeys.Discarded(key);
-        if (_discarded?.Contains(record) == true)
+        if (_discarded.Contains(record))
         {
             return true;
         }
 
-        if (await objects.GetAsync(record, cancellationToken) is null)
+        // By its key, which says all that counts: a record that cannot be read is one, and one that is not there is none.
+        if (!await ExistsAsync(record, cancellationToken))
         {
             return false;
         }
 
-        _discarded?.Add(record);
+        _discarded.Add(record);
         return true;
     }
+
+    private async Task<bool> ExistsAsync(string key, CancellationToken cancellationToken) =>
+        (await objects.ListAsync(key, startAfter: null, cancellationToken)).Objects.Any(o => o.Key == key);
 
     /// <summary>
     /// What is parked already keeps its count of tries, which a redrive raises; and a record of the stream that was redriven

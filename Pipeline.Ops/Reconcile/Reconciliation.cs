@@ -179,6 +179,7 @@ internal sealed class Reconciliation(
         CancellationToken cancellationToken)
     {
         var candidates = new Candidates(options.TemporaryFolder);
+        var compared = new HashSet<string>(StringComparer.Ordinal);
         try
         {
             if (buckets.Count == 0)
@@ -218,6 +219,12 @@ internal sealed class Reconciliation(
                 {
                     Compare(orderId, default, states);
                 }
+
+                // Of the orders with several rows those that show nothing on either side: all their rows are tombstones.
+                foreach (var orderId in doubled.Where(id => OrderDigest.BucketOf(id) == bucket && !compared.Contains(id)).ToList())
+                {
+                    Compare(orderId, default, []);
+                }
             }
 
             return candidates;
@@ -230,7 +237,13 @@ internal sealed class Reconciliation(
 
         void Compare(string orderId, TableOrder item, List<OrderState> states)
         {
-            var row = new WarehouseOrder(states, doubled.Contains(orderId) ? Math.Max(states.Count, 2) : states.Count);
+            var isDoubled = doubled.Contains(orderId);
+            if (isDoubled)
+            {
+                compared.Add(orderId);
+            }
+
+            var row = new WarehouseOrder(states, isDoubled ? Math.Max(states.Count, 2) : states.Count);
             _warehouseDigest += row.Digest;
             if (Comparison.Of(item, row) is not null)
             {

@@ -28,7 +28,11 @@ internal sealed record HourRange(DateTimeOffset? From, DateTimeOffset? To)
 /// <param name="Files">Change files in the range.</param>
 /// <param name="NewChanges">Changes that the warehouse did not have.</param>
 /// <param name="FailingFiles">Files that cannot be loaded; the table load_failures says why.</param>
-internal sealed record LoadReport(long Files, long NewChanges, int FailingFiles);
+/// <param name="GoneFiles">Files that were there when they were counted or listed and gone when they were to be read: a compaction took them into others.</param>
+internal sealed record LoadReport(long Files, long NewChanges, int FailingFiles, long GoneFiles)
+{
+    public bool IsComplete => FailingFiles == 0 && GoneFiles == 0;
+}
 
 /// <summary>
 /// The loader's own code in this process: one pass over the change files of a range, beside whatever other loader works.
@@ -108,7 +112,7 @@ internal sealed class LoadRun : IDisposable
             {
                 if (!await _loader.RunOnceAsync(cancellationToken))
                 {
-                    return new LoadReport(Files, NewChanges, _status.FailingFiles);
+                    return new LoadReport(Files, NewChanges, _status.FailingFiles, _objects.FilesGone);
                 }
 
                 outages = 0;
@@ -140,8 +144,11 @@ internal sealed class LoadRun : IDisposable
     private sealed class RangeOfObjects(IObjectStore inner, HourRange range, bool ownsQuarantine) : IObjectStore
     {
         private long _filesRead;
+        private long _filesGone;
 
         public long FilesRead => Interlocked.Read(ref _filesRead);
+
+        public long FilesGone => Interlocked.Read(ref _filesGone);
 
         public async Task<long> CountAsync(CancellationToken cancellationToken)
         {
@@ -188,7 +195,11 @@ internal sealed class LoadRun : IDisposable
         public async Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken)
         {
             var content = await inner.GetAsync(key, cancellationToken);
-            Interlocked.Add(ref _filesRead, key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) ? 1 : 0);
+            if (key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal))
+            {
+                Interlocked.Increment(ref content is null ? ref _filesGone : ref _filesRead);
+            }
+
             return content;
         }
 

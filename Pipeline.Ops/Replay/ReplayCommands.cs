@@ -97,7 +97,7 @@ internal static class ReplayCommands
         var report = await Terminal.WatchAsync(
             console, run.RunAsync(cancellationToken), () => run.FilesRead, () => run.Files,
             () => string.Create(CultureInfo.InvariantCulture, $"{run.FilesRead:N0} of {run.Files:N0} files, {run.NewChanges:N0} new changes"));
-        if (isRebuild && report.FailingFiles == 0)
+        if (isRebuild && report.IsComplete)
         {
             await EmptyWarehouse.FinishAsync(database, cancellationToken);
         }
@@ -105,12 +105,19 @@ internal static class ReplayCommands
         console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
             $"{report.Files:N0} files loaded, with {report.NewChanges:N0} changes that the warehouse did not have; {report.FailingFiles:N0} files cannot be loaded."));
+        if (report.GoneFiles > 0)
+        {
+            console.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"{report.GoneFiles:N0} files were gone when they were to be read: a compaction has put them into others. Give the command again when it has ended."));
+        }
+
         if (parsed.GetValue(json))
         {
             Console.Out.WriteLine(JsonSerializer.Serialize(report, ReplayJsonContext.Default.LoadReport));
         }
 
-        return report.FailingFiles == 0 ? 0 : 1;
+        return report.IsComplete ? 0 : 1;
     }
 
     /// <exception cref="OperatorException">It is none of a PostgreSQL database.</exception>

@@ -523,6 +523,60 @@ public class QuarantineTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task What_another_loader_parked_and_an_operator_discarded_is_not_loaded_by_one_that_saw_neither()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        var objects = new MemoryObjects();
+        using var late = new Harness(new PostgresWarehouse(database), objects);
+        await late.DrainAsync();
+        await objects.PutAsync([Poison("o-1", 1)]);
+        using (var other = new Harness(new PostgresWarehouse(database), objects))
+        {
+            await other.DrainAsync();
+        }
+
+        Assert.Equal(DiscardResult.Discarded, await Desk(objects).DiscardAsync(Assert.Single(objects.Keys(Names.QuarantinePrefix)), "rubbish", "ana", Cancelled));
+        await MendAsync(database);
+        await objects.PutAsync([Poison("o-1", 1), Good("o-2", 2)]);
+        await late.DrainAsync();
+
+        Assert.Equal(["o-2"], await database.RowsAsync("SELECT order_id FROM orders"));
+    }
+
+    [Fact]
+    public async Task A_parked_change_that_cannot_be_read_any_more_stops_no_other()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        using var harness = new Harness(new PostgresWarehouse(database));
+        await harness.Objects.PutAsync([Poison("o-1", 1)]);
+        await harness.DrainAsync();
+        var key = Assert.Single(harness.Objects.Keys(Names.QuarantinePrefix));
+        var parked = harness.Objects.Read(key);
+        harness.Objects.Forbidden.Add(key);
+
+        await harness.Objects.PutAsync([Poison("o-1", 1), Good("o-2", 2)]);
+        await harness.DrainAsync();
+
+        Assert.Equal(["o-2"], await database.RowsAsync("SELECT order_id FROM orders"));
+        Assert.Equal(parked, harness.Objects.Read(key));
+    }
+
+    [Fact]
+    public async Task Whoever_may_not_read_the_quarantine_parks_all_the_same()
+    {
+        await using var database = await PoisonedAsync(withKeys: true);
+        using var harness = new Harness(new PostgresWarehouse(database));
+        harness.Objects.Forbidden.Add(ObjectKeys.Quarantine(Poison("o-1", 1)));
+        harness.Objects.Forbidden.Add(ObjectKeys.Discarded(ObjectKeys.Quarantine(Poison("o-1", 1))));
+
+        await harness.Objects.PutAsync([Poison("o-1", 1), Good("o-2", 2)]);
+        await harness.DrainAsync();
+
+        Assert.Equal(["o-2"], await database.RowsAsync("SELECT order_id FROM orders"));
+        Assert.Equal(ObjectKeys.Quarantine(Poison("o-1", 1)), Assert.Single(harness.Objects.Keys(Names.QuarantinePrefix)));
+    }
+
+    [Fact]
     public async Task A_parked_snapshot_is_not_taken_for_another_version_of_its_order()
     {
         await using var database = await PoisonedAsync(withKeys: true);

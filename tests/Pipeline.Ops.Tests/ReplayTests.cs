@@ -53,6 +53,29 @@ public class ReplayTests(OpsServers servers)
     }
 
     [Fact]
+    public async Task A_replay_from_which_a_compaction_takes_files_away_says_that_it_is_not_complete()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await SeveralLivesAsync(world);
+        var taken = (await world.Objects.ListAsync(Names.ChangesPrefix, null, Cancelled)).Objects[^1].Key;
+        var objects = new HookedObjects(world.Objects)
+        {
+            BeforeGet = async (key, cancellationToken) =>
+            {
+                if (key == taken)
+                {
+                    await world.Objects.DeleteAsync(key, cancellationToken);
+                }
+            },
+        };
+
+        using var run = Run(objects, world.Database, new HourRange(null, null), ignoreLedger: true, new LoadLimits(FilesMax: 5));
+        var report = await run.RunAsync(Cancelled);
+
+        Assert.Equal((0, 1, false), (report.FailingFiles, report.GoneFiles, report.IsComplete));
+    }
+
+    [Fact]
     public async Task Only_the_files_of_the_given_hours_are_loaded()
     {
         await using var world = await servers.CreateWorldAsync();
