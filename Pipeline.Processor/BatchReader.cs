@@ -246,7 +246,7 @@ internal ref struct BatchReader
     {
         _length = 0;
         _memberCount = 0;
-        if (!TryWriteMap(ref reader, PersonalData.Item))
+        if (!TryWriteMembers(ref reader, PersonalData.Item))
         {
             return false;
         }
@@ -262,73 +262,86 @@ internal ref struct BatchReader
         return TryReadFields(ref row);
     }
 
-    /// <summary>The typed columns, by ChangeDecoder's own rules, from the canonical image.</summary>
-    private static bool TryReadFields(ref ChangeRow row)
+    /// <summary>The typed columns, by ChangeDecoder's own rules, from the canonical image: from those members alone that they are made of.</summary>
+    private readonly bool TryReadFields(ref ChangeRow row)
     {
-        var reader = new Utf8JsonReader(row.Document, new JsonReaderOptions { MaxDepth = EntryPoint.JsonDepthMax });
-        reader.Read();
-        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        var at = 0;
+        foreach (ref readonly var member in _members.AsSpan(0, _memberCount))
         {
-            if (reader.ValueTextEquals("version"u8))
+            // ,"name":value
+            var name = Name(member);
+            var before = name.Length + 4;
+            var length = member.To - member.From;
+            if (!TryReadField(name, row.Document.Slice(at + before, length - before), ref row))
             {
-                row.Version = ChangeDecoder.Version(ref reader) ?? 0;
+                return false;
             }
-            else if (reader.ValueTextEquals("status"u8))
-            {
-                row.Status = ChangeDecoder.Status(ref reader);
-            }
-            else if (reader.ValueTextEquals("total_amount"u8))
-            {
-                row.TotalAmount = ChangeDecoder.Money(ref reader, "total_amount");
-            }
-            else if (reader.ValueTextEquals("created_at"u8))
-            {
-                row.CreatedAt = ChangeDecoder.Time(ref reader, "created_at");
-            }
-            else if (reader.ValueTextEquals("updated_at"u8))
-            {
-                row.UpdatedAt = ChangeDecoder.Time(ref reader, "updated_at");
-            }
-            else if (reader.ValueTextEquals("trace_parent"u8))
-            {
-                if (!TryText(ref reader, out var text))
-                {
-                    return false;
-                }
 
-                row.TraceParent = text;
-            }
-            else if (reader.ValueTextEquals("merchant_id"u8))
-            {
-                if (!TryText(ref reader, out var text))
-                {
-                    return false;
-                }
+            at += length;
+        }
 
-                row.MerchantId = text;
-            }
-            else if (reader.ValueTextEquals("customer_id"u8))
-            {
-                if (!TryText(ref reader, out var text))
-                {
-                    return false;
-                }
+        return true;
+    }
 
-                row.CustomerId = text;
-            }
-            else if (reader.ValueTextEquals("currency"u8))
+    private static bool TryReadField(scoped ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, ref ChangeRow row)
+    {
+        var reader = new Utf8JsonReader(value, new JsonReaderOptions { MaxDepth = EntryPoint.JsonDepthMax });
+        OptionalText text;
+        if (name.SequenceEqual("version"u8))
+        {
+            row.Version = ChangeDecoder.Version(ref reader) ?? 0;
+        }
+        else if (name.SequenceEqual("status"u8))
+        {
+            row.Status = ChangeDecoder.Status(ref reader);
+        }
+        else if (name.SequenceEqual("total_amount"u8))
+        {
+            row.TotalAmount = ChangeDecoder.Money(ref reader, "total_amount");
+        }
+        else if (name.SequenceEqual("created_at"u8))
+        {
+            row.CreatedAt = ChangeDecoder.Time(ref reader, "created_at");
+        }
+        else if (name.SequenceEqual("updated_at"u8))
+        {
+            row.UpdatedAt = ChangeDecoder.Time(ref reader, "updated_at");
+        }
+        else if (name.SequenceEqual("trace_parent"u8))
+        {
+            if (!TryText(ref reader, out text))
             {
-                if (!TryText(ref reader, out var text))
-                {
-                    return false;
-                }
+                return false;
+            }
 
-                row.Currency = text;
-            }
-            else
+            row.TraceParent = text;
+        }
+        else if (name.SequenceEqual("merchant_id"u8))
+        {
+            if (!TryText(ref reader, out text))
             {
-                reader.Skip();
+                return false;
             }
+
+            row.MerchantId = text;
+        }
+        else if (name.SequenceEqual("customer_id"u8))
+        {
+            if (!TryText(ref reader, out text))
+            {
+                return false;
+            }
+
+            row.CustomerId = text;
+        }
+        else if (name.SequenceEqual("currency"u8))
+        {
+            if (!TryText(ref reader, out text))
+            {
+                return false;
+            }
+
+            row.Currency = text;
         }
 
         return true;
@@ -345,8 +358,16 @@ internal ref struct BatchReader
     private static bool IsPlainText(ref Utf8JsonReader reader) =>
         reader.TokenType == JsonTokenType.String && !reader.ValueIsEscaped && !reader.ValueSpan.IsEmpty && Utf8.IsValid(reader.ValueSpan);
 
-    /// <summary>A map from its opening brace to its closing one, its members in the order of their names.</summary>
     private bool TryWriteMap(ref Utf8JsonReader reader, PersonalPlace? place)
+    {
+        var membersFrom = _memberCount;
+        var isWritten = TryWriteMembers(ref reader, place);
+        _memberCount = membersFrom;
+        return isWritten;
+    }
+
+    /// <summary>A map from its opening brace to its closing one, its members in the order of their names; they are left behind.</summary>
+    private bool TryWriteMembers(ref Utf8JsonReader reader, PersonalPlace? place)
     {
         var membersFrom = _memberCount;
         var from = _length;
@@ -372,10 +393,7 @@ internal ref struct BatchReader
             }
 
             var member = new Member { NameAt = (int)reader.TokenStartIndex + 1, NameLength = name.Length, From = _length };
-            // In the place of the first comma comes the brace.
-            Write(","u8);
-            Quote(name);
-            Write(":"u8);
+            WriteName(name);
             if (!reader.Read() || !TryWriteValue(ref reader, place?.Member(name)))
             {
                 return false;
@@ -400,10 +418,9 @@ internal ref struct BatchReader
             return false;
         }
 
+        // In the place of the first comma.
         _json[from] = (byte)'{';
-        Write("}"u8);
-        _memberCount = membersFrom;
-        return true;
+        return Write("}"u8);
     }
 
     /// <summary>Puts the members, and what is written of them, in the order of their names. False: there is one twice.</summary>
@@ -575,6 +592,18 @@ internal ref struct BatchReader
         _members[_memberCount++] = member;
     }
 
+    /// <summary>,"name":</summary>
+    private void WriteName(scoped ReadOnlySpan<byte> name)
+    {
+        var room = Reserve(name.Length + 4);
+        room[0] = (byte)',';
+        room[1] = (byte)'"';
+        name.CopyTo(room[2..]);
+        room[name.Length + 2] = (byte)'"';
+        room[name.Length + 3] = (byte)':';
+        _length += name.Length + 4;
+    }
+
     private bool Quote(scoped ReadOnlySpan<byte> text)
     {
         var room = Reserve(text.Length + 2);
@@ -605,13 +634,18 @@ internal ref struct BatchReader
     {
         if (_json.Length - _length < count)
         {
-            var larger = ArrayPool<byte>.Shared.Rent(Math.Max(_length + count, 2 * _json.Length));
-            _json.AsSpan(0, _length).CopyTo(larger);
-            ArrayPool<byte>.Shared.Return(_json);
-            _json = larger;
+            Grow(count);
         }
 
         return _json.AsSpan(_length);
+    }
+
+    private void Grow(int count)
+    {
+        var larger = ArrayPool<byte>.Shared.Rent(Math.Max(_length + count, 2 * _json.Length));
+        _json.AsSpan(0, _length).CopyTo(larger);
+        ArrayPool<byte>.Shared.Return(_json);
+        _json = larger;
     }
 
     /// <summary>Where the name lies in the payload, and the member, with the comma before it, in the canonical image.</summary>
