@@ -26,8 +26,8 @@ internal static class ApiStage
     public static Stage Stage { get; } = new(
         "api",
         "POST /orders through the API against the bare SDK's conditional write to the same table; allocations of each.",
-        QuickSeconds: 30,
-        FullSeconds: 120,
+        QuickSeconds: 12,
+        FullSeconds: 80,
         RunAsync);
 
     private static async Task RunAsync(StageContext context, CancellationToken cancellationToken)
@@ -39,14 +39,14 @@ internal static class ApiStage
         using var http = new HttpClient(new SocketsHttpHandler { MaxConnectionsPerServer = Writers }) { BaseAddress = api.Url };
         var tokens = Enumerable.Range(0, Writers).Select(writer => api.TokenOf(Merchant(writer))).ToList();
 
-        var writes = context.IsQuick ? 400 : 2_000;
+        var writes = context.IsQuick ? 150 : 1_000;
         using var orders = context.Inputs.Orders().Select(planned => planned.Order).GetEnumerator();
         foreach (var (withKey, begin) in new[] { (false, 0.0), (true, 0.5) })
         {
             var (ofApi, ofSdk) = (new List<double>(), new List<double>());
             var what = withKey ? "with Idempotency-Key" : "without a key";
             var pairs = await Rounds.RunAsync(
-                context.IsQuick ? Rounds.Min : 2 * Rounds.Min,
+                Rounds.Min,
                 async () =>
                 {
                     var requests = Take(orders, writes).Select((order, n) => Request(order, tokens[n % Writers], withKey)).ToList();

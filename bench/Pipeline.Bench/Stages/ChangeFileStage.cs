@@ -30,7 +30,7 @@ internal static class ChangeFileStage
         var written = new KeptObject();
         var function = new ProcessOrders(written, _ => ValueTask.FromResult(Inputs.Protector), TimeProvider.System);
         var invocation = new Invocation();
-        var repeat = context.IsQuick ? 10 : 40;
+        var repeat = context.IsQuick ? 5 : 40;
         var what = FormattableString.Invariant($"{Records:N0} records of {payload.Length / 1e6:F2} MB in all; a round is {repeat} batches.");
         Task OursAsync() => HandleAsync(function, payload, invocation);
 
@@ -80,7 +80,7 @@ internal static class ChangeFileStage
         await s3.PutBucketAsync(Bucket, cancellationToken);
         var stored = new S3ObjectWriter(s3, Bucket);
         var whole = new ProcessOrders(stored, _ => ValueTask.FromResult(Inputs.Protector), TimeProvider.System);
-        var puts = context.IsQuick ? 10 : 30;
+        var puts = context.IsQuick ? 5 : 30;
         var put = await Rounds.RunAsync(
             context.IsQuick ? Rounds.Min : 2 * Rounds.Min,
             () => EachAsync(puts, () => HandleAsync(whole, payload, invocation)),

@@ -16,8 +16,8 @@ internal static class EndToEndStage
     public static Stage Stage { get; } = new(
         "end-to-end",
         "Write acknowledged by the API → visible in the warehouse, at half of the baseline's saturation, against the baseline end to end.",
-        QuickSeconds: 50,
-        FullSeconds: 170,
+        QuickSeconds: 40,
+        FullSeconds: 160,
         RunAsync);
 
     private static async Task RunAsync(StageContext context, CancellationToken cancellationToken)
@@ -30,14 +30,14 @@ internal static class EndToEndStage
 
         // 1. How much B can take. The first time its code is not compiled yet, and neither is ours.
         context.Progress("looking for the baseline's saturation", 0.1);
-        var many = context.IsQuick ? 400 : 3_000;
+        var many = context.IsQuick ? 200 : 3_000;
         await SaturateAsync(ours, toOurs, many, cancellationToken);
         await SaturateAsync(baseline, toBaseline, many, cancellationToken);
         var saturation = await SaturateAsync(baseline, toBaseline, many, cancellationToken);
 
         // 2. Rounds at half of that.
         var rate = saturation / 2;
-        var writes = (int)(rate * (context.IsQuick ? 1 : 5));
+        var writes = (int)(rate * (context.IsQuick ? 0.5 : 4));
         var (ofOurs, ofBaseline) = (new List<IReadOnlyList<Seen>>(), new List<IReadOnlyList<Seen>>());
         var pairs = await Rounds.RunAsync(
             Rounds.Min,

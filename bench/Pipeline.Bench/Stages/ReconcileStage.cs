@@ -30,7 +30,7 @@ internal static class ReconcileStage
     public static Stage Stage { get; } = new(
         Name,
         "Comparing table and warehouse, against one plain sequential read of both sides. --orders says how many there are.",
-        QuickSeconds: 20,
+        QuickSeconds: 15,
         FullSeconds: 200,
         RunAsync);
 

@@ -15,7 +15,7 @@ internal static class SustainedStage
     public static Stage Stage { get; } = new(
         "sustained",
         "Ten minutes of the real orders' mix through the whole pipeline, against the put rate of DynamoDB Local; memory and backlog as a curve.",
-        QuickSeconds: 25,
+        QuickSeconds: 20,
         FullSeconds: 650,
         RunAsync);
 
@@ -50,7 +50,7 @@ internal static class SustainedStage
         puts.RemoveAt(0);
 
         // 2. The pipeline, watched while the writers are at work, and until it has loaded all of it.
-        var (duration, count) = (TimeSpan.FromSeconds(context.IsQuick ? 10 : 600), context.IsQuick ? 10 : 40);
+        var (duration, count) = (TimeSpan.FromSeconds(context.IsQuick ? 8 : 600), context.IsQuick ? 8 : 40);
         context.Progress("warming up", 0.03);
         await pipeline.SeenAsync(await writer.WriteAsync(OrderTables.Writers, writes => writes < (context.IsQuick ? 200 : 5_000), _ => { }, cancellationToken), cancellationToken);
         var loadedBefore = await LoadedAsync(pipeline, cancellationToken);
@@ -115,7 +115,7 @@ internal static class SustainedStage
         async Task<double> PutRateAsync()
         {
             var round = new List<Dictionary<string, AttributeValue>>();
-            for (var writes = context.IsQuick ? 400 : 2_000; round.Count < writes; round.Add(images.Current))
+            for (var writes = context.IsQuick ? 200 : 2_000; round.Count < writes; round.Add(images.Current))
             {
                 images.MoveNext();
             }

@@ -28,7 +28,7 @@ internal static class WarehouseStage
         "warehouse",
         "Change files → warehouse (dedup, history, current, ledger), against raw COPY and the baseline's loaders; rebuild against raw Parquet + COPY.",
         QuickSeconds: 40,
-        FullSeconds: 240,
+        FullSeconds: 220,
         RunAsync);
 
     private static async Task RunAsync(StageContext context, CancellationToken cancellationToken)
@@ -54,7 +54,7 @@ internal static class WarehouseStage
         var baseline = new BaselineLoader(database, s3, Lines);
         await baseline.CreateTableAsync(cancellationToken);
 
-        var files = context.IsQuick ? 5 : 20;
+        var files = context.IsQuick ? 3 : 20;
         var rows = files * RowsOfFile;
         var batches = context.Inputs.Payloads(RowsOfFile).Select(payload => (Payload: payload, Changes: Inputs.Decode(payload))).GetEnumerator();
         List<IReadOnlyList<Change>> round = [];
@@ -143,7 +143,7 @@ internal static class WarehouseStage
     {
         const string Bucket = "bench-rebuild";
         await s3.PutBucketAsync(Bucket, cancellationToken);
-        var files = context.IsQuick ? 10 : 50;
+        var files = context.IsQuick ? 4 : 30;
         var rows = files * RowsOfFile;
         await StoreAsync(s3, Bucket, [.. context.Inputs.Batches(RowsOfFile).Take(files)], cancellationToken);
         await using var bare = await CreateDatabaseAsync(connectionString, "bench_bare", cancellationToken);
@@ -185,7 +185,7 @@ internal static class WarehouseStage
         const string Small = "bench-small";
         const string Compacted = "bench-compacted";
         const int RowsOfSmallFile = 20;
-        var files = context.IsQuick ? 100 : 500;
+        var files = context.IsQuick ? 40 : 500;
         var rows = files * RowsOfSmallFile;
         List<IReadOnlyList<Change>> batches = [.. context.Inputs.Batches(RowsOfSmallFile).Take(files)];
         foreach (var bucket in new[] { Small, Compacted })
