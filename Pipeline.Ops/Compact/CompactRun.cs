@@ -227,9 +227,17 @@ internal sealed class CompactRun(
 
         public List<ObjectInfo> Files { get; } = [];
 
-        /// <summary>A file with nothing new always fits: it is what an interrupted run left.</summary>
+        /// <summary>
+        /// A file with nothing new always fits: it is what an interrupted run left. One that has a change in another form (after a
+        /// change of the key for personal data, say) never does: which of the two was loaded is not known here, so both stay.
+        /// </summary>
         public bool TryAdd(ObjectInfo file, IReadOnlyList<Change> changes, CompactLimits limits)
         {
+            if (changes.Any(change => _changes.TryGetValue(KeyOf(change), out var known) && known != change))
+            {
+                return false;
+            }
+
             var news = changes.Where(change => !_changes.ContainsKey(KeyOf(change))).ToList();
             if (Files.Count > 0 && news.Count > 0 && (_changes.Count + news.Count > limits.RowsMax || _bytes + file.Bytes > limits.BytesMax))
             {

@@ -136,6 +136,34 @@ public class CompactTests(OpsServers servers)
         Assert.Contains(before[1], await KeysAsync(world));
     }
 
+    [Fact]
+    public async Task A_change_that_two_files_have_in_two_forms_stays_in_both_forms()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        var change = TableItem.Decode(World.Order("o"), SequenceNumber.Zero, DateTimeOffset.UtcNow, World.Protector).Change!;
+        var other = change with { EventId = "delivered again", Document = change.Document.Replace("BRL", "USD", StringComparison.Ordinal) };
+        Assert.NotEqual(change.Document, other.Document);
+        foreach (var form in new[] { change, other })
+        {
+            var writer = new ChangeWriter(world.Objects, TimeProvider.System);
+            await writer.AddAsync([form], Cancelled);
+            await writer.FlushAsync(Cancelled);
+        }
+
+        await world.LoadAsync();
+        await MoveIntoOneHourAsync(world);
+        await CompactAsync(world, world.Objects);
+
+        var documents = new List<string>();
+        foreach (var key in await KeysAsync(world))
+        {
+            using var file = new MemoryStream((await world.Objects.GetAsync(key, Cancelled))!.Bytes);
+            documents.AddRange((await ChangeFile.ReadAsync(file, Cancelled)).Select(one => one.Document));
+        }
+
+        Assert.Equal(new[] { change.Document, other.Document }.Order(StringComparer.Ordinal), documents.Order(StringComparer.Ordinal));
+    }
+
     /// <summary>
     /// After a crash before or behind any call of the store, and before or behind the ledger: an empty warehouse is the same when it is
     /// built from what is there, the live loader has nothing to add, and the next run comes to the same end.
