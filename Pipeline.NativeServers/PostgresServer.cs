@@ -57,11 +57,15 @@ public static class PostgresServer
     }
 
     /// <summary>The server over a data directory that <see cref="InitializeAsync"/> prepared.</summary>
-    public static ServerDefinition Define(int port, string dataDirectory)
+    /// <param name="port">The port that it listens on.</param>
+    /// <param name="dataDirectory">As it was prepared.</param>
+    /// <param name="isDurable">False where nobody misses the data after a power cut: nothing waits for the disk then.</param>
+    public static ServerDefinition Define(int port, string dataDirectory, bool isDurable = true)
     {
+        string[] durability = isDurable ? [] : ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"];
         var (fileName, arguments) = AsOrdinaryUser(
             Prerequisites.Postgres().Postgres,
-            ["-D", Cluster(dataDirectory), "-p", $"{port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+            ["-D", Cluster(dataDirectory), "-p", $"{port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", .. durability]);
         var probe = new NpgsqlConnectionStringBuilder(ConnectionString(port, dataDirectory, "postgres")) { Pooling = false, Timeout = 5 };
         return new ServerDefinition(
             "PostgreSQL",

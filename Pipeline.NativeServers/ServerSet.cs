@@ -18,9 +18,10 @@ public sealed class ServerSet : IAsyncDisposable
     public string WarehouseConnectionString => ConnectionString(Database);
 
     /// <param name="dataDirectory">Where objects and rows are kept; tables are kept in memory.</param>
+    /// <param name="isShortLived">As for <see cref="DynamoDbLocal.Define"/>.</param>
     /// <param name="cancellationToken">Ends the wait; what is started by then is stopped.</param>
     /// <exception cref="PrerequisiteException">Something is not installed here; the message says what and how to get it.</exception>
-    public static async Task<ServerSet> StartAsync(string dataDirectory, CancellationToken cancellationToken)
+    public static async Task<ServerSet> StartAsync(string dataDirectory, bool isShortLived, CancellationToken cancellationToken)
     {
         var set = new ServerSet(Path.Combine(dataDirectory, "postgres"));
         try
@@ -28,7 +29,7 @@ public sealed class ServerSet : IAsyncDisposable
             await PostgresServer.InitializeAsync(set._postgresDirectory, Database, cancellationToken);
             foreach (var definition in new[]
             {
-                DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null),
+                DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived),
                 S3Server.Define(LoopbackPorts.Free(), Path.Combine(dataDirectory, "s3")),
                 PostgresServer.Define(LoopbackPorts.Free(), set._postgresDirectory),
             })

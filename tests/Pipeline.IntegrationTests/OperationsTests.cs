@@ -36,7 +36,7 @@ public class OperationsTests(PipelineFixture pipeline)
         }
 
         // What differs may be on its way, so it is repaired when the deadline has passed; the loader's next sweep finds the repair.
-        using var repaired = JsonDocument.Parse(await pipeline.OpsAsync(["reconcile", "--repair", "--deadline", "25s", "--json"], Cancelled));
+        using var repaired = JsonDocument.Parse(await pipeline.OpsAsync(["reconcile", "--repair", "--deadline", "10s", "--json"], Cancelled));
         Assert.Equal("equal", repaired.RootElement.GetProperty("result").GetString());
         Assert.Equal(1, repaired.RootElement.GetProperty("repair").GetProperty("orders").GetInt64());
         await pipeline.AwaitEqualAsync(changes + 2, Cancelled);

@@ -107,7 +107,7 @@ public sealed class PipelineFixture : IAsyncLifetime
             [Names.Settings.PersonalDataKey] = PersonalDataKey,
             ["ConnectionStrings__warehouse"] = _servers.WarehouseConnectionString,
             // Files of a backfill or a repair are found by the sweep; once a minute would be most of the tests' time.
-            ["Pipeline__SweepInterval"] = "00:00:10",
+            ["Pipeline__SweepInterval"] = "00:00:02",
         };
         Warehouse = NpgsqlDataSource.Create(_servers.WarehouseConnectionString);
         DynamoDb = new AmazonDynamoDBClient(

@@ -19,7 +19,7 @@ internal abstract class Servers : IAsyncDisposable
     public static async Task<Servers> StartAsync(string dataDirectory, CancellationToken cancellationToken) =>
         DockerAnswers()
             ? await ContainerServers.StartAsync(cancellationToken)
-            : new NativeProcessServers(await ServerSet.StartAsync(dataDirectory, cancellationToken));
+            : new NativeProcessServers(await ServerSet.StartAsync(dataDirectory, isShortLived: true, cancellationToken));
 
     public abstract ValueTask DisposeAsync();
 

@@ -20,7 +20,7 @@ public sealed class LocalServers : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var s3 = NativeServer.StartAsync(S3Server.Define(LoopbackPorts.Free(), dataDirectory: null));
-        _dynamoDb = await NativeServer.StartAsync(DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null));
+        _dynamoDb = await NativeServer.StartAsync(DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived: true));
         _s3 = await s3;
     }
 

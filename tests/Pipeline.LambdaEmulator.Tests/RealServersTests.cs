@@ -313,7 +313,7 @@ public sealed class RealServersTests(LocalServers servers) : IClassFixture<Local
     public async Task A_DynamoDB_that_is_killed_and_started_again_is_read_on()
     {
         await using var server = await NativeServer.StartAsync(
-            DynamoDbLocal.Define(LoopbackPorts.Free(), Path.Combine(_folder, "dynamodb")), TestContext.Current.CancellationToken);
+            DynamoDbLocal.Define(LoopbackPorts.Free(), Path.Combine(_folder, "dynamodb"), isShortLived: true), TestContext.Current.CancellationToken);
         await using var emulator = Emulator(Template("queue"), server.Url);
         await emulator.StartAsync();
         var received = new List<string>();

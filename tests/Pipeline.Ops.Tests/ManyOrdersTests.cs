@@ -14,7 +14,7 @@ namespace Pipeline.Ops.Tests;
 /// </summary>
 public class ManyOrdersTests(OpsServers servers)
 {
-    private const int ByDefault = 5_000;
+    private const int ByDefault = 2_000;
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 

@@ -35,9 +35,9 @@ public sealed class OpsServers : IAsyncLifetime
         await PostgresServer.InitializeAsync(_folder, Migrated);
         foreach (var definition in new[]
         {
-            DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null),
+            DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived: true),
             S3Server.Define(LoopbackPorts.Free(), dataDirectory: null),
-            PostgresServer.Define(LoopbackPorts.Free(), _folder),
+            PostgresServer.Define(LoopbackPorts.Free(), _folder, isDurable: false),
         })
         {
             _started.Add(await NativeServer.StartAsync(definition));
@@ -65,7 +65,8 @@ public sealed class OpsServers : IAsyncLifetime
         try
         {
             await using var server = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(WarehouseOf("postgres")) { Pooling = false });
-            await using var create = server.CreateCommand($"CREATE DATABASE {name} TEMPLATE {(empty ? "template0" : Migrated)}");
+            // Of the two ways to copy a template the cheaper one, as long as nothing waits for the disk.
+            await using var create = server.CreateCommand($"CREATE DATABASE {name} TEMPLATE {(empty ? "template0" : Migrated)} STRATEGY FILE_COPY");
             await create.ExecuteNonQueryAsync();
         }
         finally

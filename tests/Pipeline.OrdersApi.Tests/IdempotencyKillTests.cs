@@ -16,7 +16,7 @@ namespace Pipeline.OrdersApi.Tests;
 public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHelper output) : IAsyncLifetime
 {
     private const int Clients = 64;
-    private static readonly int Requests = int.Parse(Environment.GetEnvironmentVariable("IDEMPOTENCY_REQUESTS") ?? "500", CultureInfo.InvariantCulture);
+    private static readonly int Requests = int.Parse(Environment.GetEnvironmentVariable("IDEMPOTENCY_REQUESTS") ?? "300", CultureInfo.InvariantCulture);
 
     // A kill takes a process out for a second or two.
     private static readonly int Kills = Math.Clamp(Requests / 500, 3, 20);

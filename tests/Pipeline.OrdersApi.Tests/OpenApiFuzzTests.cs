@@ -24,7 +24,7 @@ public sealed class OpenApiFuzzTests(OrdersDatabase database, PostgresFixture po
     private const int OrderIds = 40;
     private const int KeyCount = 200;
 
-    private static readonly int Requests = Number("FUZZ_REQUESTS", 1500);
+    private static readonly int Requests = Number("FUZZ_REQUESTS", 600);
     private static readonly int Seed = Number("FUZZ_SEED", 1);
 
     private readonly AuthenticationHeaderValue _token = OrdersApi.TokenOf(OrdersApi.Merchant);

@@ -17,7 +17,7 @@ public sealed class OrdersDatabase : IAsyncLifetime
     public string Url => _server.Url;
 
     public async ValueTask InitializeAsync() =>
-        _server = await NativeServer.StartAsync(DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null));
+        _server = await NativeServer.StartAsync(DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived: true));
 
     public ValueTask DisposeAsync() => _server.DisposeAsync();
 

@@ -37,7 +37,7 @@ public sealed class StatusTests(OrdersDatabase database) : IAsyncLifetime
     {
         var token = TestContext.Current.CancellationToken;
         await PostgresServer.InitializeAsync(_folder, "warehouse", token);
-        await using var postgres = await NativeServer.StartAsync(PostgresServer.Define(LoopbackPorts.Free(), _folder), token);
+        await using var postgres = await NativeServer.StartAsync(PostgresServer.Define(LoopbackPorts.Free(), _folder, isDurable: false), token);
         await using var s3Server = await NativeServer.StartAsync(S3Server.Define(LoopbackPorts.Free(), dataDirectory: null), token);
         var warehouse = PostgresServer.ConnectionString(postgres.Port, _folder, "warehouse");
         await using var data = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(warehouse) { Pooling = false });

@@ -6,13 +6,14 @@ namespace Pipeline.Simulation.Tests;
 
 public class SimulationTests
 {
+    /// <summary>The program itself runs as many as it is asked for: docs/simulation.md.</summary>
     [Fact]
-    public void Two_hundred_schedules_with_all_faults_keep_all_invariants()
+    public void A_hundred_schedules_with_all_faults_keep_all_invariants()
     {
-        var result = RunMany(Schedule.Of, 200);
+        var result = RunMany(Schedule.Of, 100);
 
         Assert.Empty(result.Failures.Select(f => $"seed {f.Schedule.Seed}: {f.Violation}"));
-        Assert.Equal(200UL, result.Schedules);
+        Assert.Equal(100UL, result.Schedules);
     }
 
     [Theory]
@@ -21,10 +22,10 @@ public class SimulationTests
     public async Task The_production_SQL_keeps_all_invariants(bool withKeys)
     {
         await using var postgres = await PostgresSimulation.StartAsync(workers: 1, withKeys, TestContext.Current.CancellationToken);
-        var result = new Campaign(Schedule.Of, postgres.Fresh).Run(1, 10, threads: 1, failuresMax: 3, _ => { });
+        var result = new Campaign(Schedule.Of, postgres.Fresh).Run(1, 5, threads: 1, failuresMax: 3, _ => { });
 
         Assert.Empty(result.Failures.Select(f => $"seed {f.Schedule.Seed}: {f.Violation}"));
-        Assert.Equal(10UL, result.Schedules);
+        Assert.Equal(5UL, result.Schedules);
     }
 
     [Fact]

@@ -35,7 +35,7 @@ internal sealed class PostgresSimulation : IAsyncDisposable
     {
         var folder = Directory.CreateTempSubdirectory("simulation-").FullName;
         await PostgresServer.InitializeAsync(folder, "unused", cancellationToken);
-        var server = await NativeServer.StartAsync(PostgresServer.Define(LoopbackPorts.Free(), folder), cancellationToken: cancellationToken);
+        var server = await NativeServer.StartAsync(PostgresServer.Define(LoopbackPorts.Free(), folder, isDurable: false), cancellationToken: cancellationToken);
         var simulation = new PostgresSimulation(server, folder, workers);
         for (var worker = 0; worker < workers; worker++)
         {
@@ -93,11 +93,7 @@ internal sealed class PostgresSimulation : IAsyncDisposable
     }
 
     private NpgsqlDataSource Open(string database) => NpgsqlDataSource.Create(
-        new NpgsqlConnectionStringBuilder(PostgresWarehouse.ConnectionString(PostgresServer.ConnectionString(_server.Port, _folder, database)))
-        {
-            // Nobody pulls the plug of this server.
-            Options = "-c synchronous_commit=off",
-        });
+        PostgresWarehouse.ConnectionString(PostgresServer.ConnectionString(_server.Port, _folder, database)));
 
     private static async Task ExecuteAsync(NpgsqlDataSource database, string sql, CancellationToken cancellationToken)
     {

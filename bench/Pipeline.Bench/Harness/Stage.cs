@@ -48,7 +48,7 @@ internal sealed class StageContext(Inputs inputs, bool isQuick, int orders, stri
 
     /// <summary>DynamoDB Local, S3 and PostgreSQL, the same for every stage of a run, started when first asked for.</summary>
     public async Task<ServerSet> ServersAsync(CancellationToken cancellationToken) =>
-        _servers ??= await ServerSet.StartAsync(NewFolder("servers"), cancellationToken);
+        _servers ??= await ServerSet.StartAsync(NewFolder("servers"), isShortLived: false, cancellationToken);
 
     /// <summary>An empty folder that is gone after the run.</summary>
     public string NewFolder(string name) => Directory.CreateDirectory(Path.Combine(folder, $"{name}-{++_folders}")).FullName;
