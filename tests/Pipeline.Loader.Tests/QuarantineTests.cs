@@ -901,7 +901,8 @@ public class QuarantineTests(PostgresFixture postgres)
             }
 
             var ended = await RunAsync(faults, $"run-{step}");
-            Assert.Equal(untroubled.Steps[step], faults.Steps[step]);
+            // The key of what is looked for among the discarded is in the step's name, and the run's in the key.
+            Assert.Equal(untroubled.Steps[step].Replace("run-x.", $"run-{step}.", StringComparison.Ordinal), faults.Steps[step]);
             Assert.True(expected.SequenceEqual(ended), $"With {kind} step {step}, {faults.Steps[step]}:\n{string.Join('\n', ended)}\ninstead of\n{string.Join('\n', expected)}");
         }
 
