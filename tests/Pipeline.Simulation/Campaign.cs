@@ -142,5 +142,6 @@ internal static class Exercise
         "object: parked by the loader, or once more", "object: discarded", "object: redriven", "object: left the quarantine",
         "redrive: Written", "redrive: StillUndecodable", "redrive: Discarded", "redrive: Gone", "discard: Discarded", "discard: AlreadyDiscarded",
         "operator: done", "operator: failed", "backfill: done", "backfill: failed",
+        "at rest: a backfill alone tells of an order", "at rest: a backfilled order is discarded",
     ];
 }

@@ -114,6 +114,8 @@ internal static class Mutants
             "a discarded record that is delivered again holds its order back for ever"),
         new("snapshots are told by their order alone", "Pipeline.Loader/Sql/postgres/settled.sql", "AND p.version IN (c.version, -1)", "",
             "a parked snapshot is dropped when another one of its order is loaded", MutantMode.Postgres),
+        new("snapshots are dropped", Load, "            else\n            {\n                fitting.Add(change);", "            else if (change.Operation != Operation.Snapshot)\n            {\n                fitting.Add(change);",
+            "an order that the stream has no record of never arrives"),
         new("sweep without the past", "Pipeline.Loader/Discovery.cs", "new Sweep(IsFull: true, now, StartAfter: null)", "new Sweep(IsFull: true, now, ObjectKeys.ChangePartition(now))",
             "files in older partitions are never found"),
 

@@ -92,10 +92,14 @@ internal sealed class Oracle(World world)
             }
         }
 
-        // A snapshot that was refused: no write stands for it, and it waits behind nothing.
-        if (parking.Snapshot is { } snapshot)
+        // A snapshot waits behind nothing. Of those that share order, version and sequence number the first one stays.
+        var keys = content.Changes.Select(KeyOf).ToHashSet();
+        foreach (var snapshot in pipeline.Snapshots.Where(s => !parking.IsDiscarded(s)))
         {
-            return $"{snapshot} is parked";
+            if (parking.IsParked(snapshot) || !keys.Contains(KeyOf(snapshot)))
+            {
+                return $"{Of(snapshot)} is {(parking.IsParked(snapshot) ? "parked" : "nowhere")}";
+            }
         }
 
         foreach (var (key, file) in pipeline.Bucket.Objects)
@@ -118,7 +122,7 @@ internal sealed class Oracle(World world)
         // I2 and I3: every emitted change once, exactly as it was written: loaded, waiting, parked or discarded.
         var snapshots = content.Changes.Where(c => c.Operation == Core.Operation.Snapshot).ToList();
         Require(
-            snapshots.All(pipeline.Snapshots.Contains) && snapshots.DistinctBy(s => (s.OrderId, s.Version, s.SequenceNumber)).Count() == snapshots.Count,
+            snapshots.All(pipeline.Snapshots.Contains) && snapshots.DistinctBy(KeyOf).Count() == snapshots.Count,
             () => "I2: a snapshot is loaded twice, or was never read");
         var loaded = content.Changes.Except(snapshots).GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
         var waiting = content.Waiting.GroupBy(c => c.EventId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
@@ -159,6 +163,16 @@ internal sealed class Oracle(World world)
             Require(
                 !isWhole || (pipeline.Table.Read(order.Key) is null) == (row?.Operation == Core.Operation.Remove),
                 () => $"I1: {order.Key} is {(row is null ? "missing" : Of(row))} although the table {(pipeline.Table.Read(order.Key) is null ? "does not have" : "has")} it");
+        }
+
+        // Of an order from before the stream that nobody wrote to, there is what a backfill read.
+        foreach (var order in pipeline.Snapshots.GroupBy(s => s.OrderId).Where(order => !pipeline.Table.Writes.Exists(w => w.OrderId == order.Key)))
+        {
+            var row = content.Orders.FirstOrDefault(o => o.OrderId == order.Key);
+            Require(
+                row is null ? order.All(parking.IsDiscarded) : order.Contains(row),
+                () => $"I1: {order.Key}, of which there is no record in the stream, is {(row is null ? "missing" : Of(row))} instead of {Of(order.First())}");
+            world.Count(row is null ? "at rest: a backfilled order is discarded" : "at rest: a backfill alone tells of an order");
         }
 
         // I6: from the client's own notes.
@@ -207,8 +221,7 @@ internal sealed class Oracle(World world)
     {
         var parking = new Parking(pipeline);
         var parked = pipeline.Table.Writes.Where(parking.IsParked).Select(w => w.EventId).ToHashSet(StringComparer.Ordinal);
-        var discarded = pipeline.Table.Writes.Where(parking.IsDiscarded).Select(w => w.EventId).ToHashSet(StringComparer.Ordinal);
-        var discardedTooLate = live.Changes.Where(c => discarded.Contains(c.EventId)).Select(c => c.OrderId).ToHashSet(StringComparer.Ordinal);
+        var discardedTooLate = live.Changes.Where(parking.IsDiscarded).Select(c => c.OrderId).ToHashSet(StringComparer.Ordinal);
         if (discardedTooLate.Count > 0)
         {
             world.Count("discard: too late");
@@ -262,6 +275,8 @@ internal sealed class Oracle(World world)
         }
     }
 
+    private static (string, long, SequenceNumber) KeyOf(Change change) => (change.OrderId, change.Version, change.SequenceNumber);
+
     private static string Of(Change change) => $"{change.Operation} v{change.Version} at {change.SequenceNumber.ToString().TrimStart('0')} of {change.OrderId}";
 
     private static string Of(Write write) => $"{write.Operation} {write.SequenceNumber} of {write.OrderId}";
@@ -283,9 +298,6 @@ internal sealed class Oracle(World world)
             }
         }
 
-        /// <summary>One of the snapshots that are parked, by its event id; null: none is.</summary>
-        public string? Snapshot => _parked.FirstOrDefault(id => id.StartsWith("snapshot-", StringComparison.Ordinal) && !_discarded.Contains(id));
-
         public HashSet<string> All => _parked.Concat(_discarded).ToHashSet(StringComparer.Ordinal);
 
         public static bool Holds(string key) =>
@@ -294,8 +306,14 @@ internal sealed class Oracle(World world)
         public static string EventIdOf(string key) => Path.GetFileNameWithoutExtension(key);
 
         /// <summary>A discarded record that came once more is not parked, whatever lies there.</summary>
-        public bool IsParked(Write write) => _parked.Contains(write.EventId) && !IsDiscarded(write);
+        public bool IsParked(Write write) => IsParked(write.EventId);
+
+        public bool IsParked(Change change) => IsParked(change.EventId);
 
         public bool IsDiscarded(Write write) => _discarded.Contains(write.EventId);
+
+        public bool IsDiscarded(Change change) => _discarded.Contains(change.EventId);
+
+        private bool IsParked(string eventId) => _parked.Contains(eventId) && !_discarded.Contains(eventId);
     }
 }

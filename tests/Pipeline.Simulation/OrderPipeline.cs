@@ -94,7 +94,7 @@ internal sealed class OrderPipeline
     /// <summary>Writes whose success the client knows: order and trace of each.</summary>
     public List<(string OrderId, string TraceParent, bool IsRemoval)> Acknowledged { get; } = [];
 
-    /// <summary>Changes that may be in files besides those of the stream.</summary>
+    /// <summary>Changes that are in files besides those of the stream, or will be.</summary>
     public HashSet<Change> Snapshots { get; } = [];
 
     /// <summary>Keys of objects that somebody else put among the change files.</summary>
@@ -318,7 +318,7 @@ internal sealed class OrderPipeline
 
     /// <summary>
     /// What a backfill does: the images as they are now, ranked before everything of the stream, in a change file that is
-    /// written while changes go on.
+    /// written while changes go on. Killed or refused, it is started again until all that was read is stored.
     /// </summary>
     private void ReadTable(Operation operation)
     {
@@ -331,16 +331,35 @@ internal sealed class OrderPipeline
         }
 
         Snapshots.UnionWith(read);
-        var process = NewProcess("backfill");
-        var calls = CallsOf(process);
-        process.Ended += reason => _world.Count(reason is null ? "backfill: done" : "backfill: failed");
-        process.Start(async () =>
+        Write();
+
+        void Write()
         {
-            await calls.PauseAsync(new Chance(operation.Detail).Time(0, 20));
-            var writer = new ChangeWriter(new BucketPort(calls, Bucket), process, rowsMax: 3);
-            await writer.AddAsync(read, CancellationToken.None);
-            await writer.FlushAsync(CancellationToken.None);
-        });
+            var process = NewProcess("backfill");
+            var calls = CallsOf(process);
+            process.Died += Again;
+            process.Ended += reason =>
+            {
+                _world.Count(reason is null ? "backfill: done" : "backfill: failed");
+                if (reason is Loader.ObjectStoreException)
+                {
+                    Again();
+                }
+                else if (reason is not null)
+                {
+                    _world.Violate($"the backfill failed: {reason}");
+                }
+            };
+            process.Start(async () =>
+            {
+                await calls.PauseAsync(new Chance(operation.Detail).Time(0, 20));
+                var writer = new ChangeWriter(new BucketPort(calls, Bucket), process, rowsMax: 3);
+                await writer.AddAsync(read, CancellationToken.None);
+                await writer.FlushAsync(CancellationToken.None);
+            });
+        }
+
+        void Again() => _world.After(_chance.Time(0.5, 5), Write);
     }
 
     /// <summary>A command of the operator's is a process of its own; a killed one is not started again.</summary>

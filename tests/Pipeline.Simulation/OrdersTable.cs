@@ -63,6 +63,15 @@ internal sealed class OrdersTable
         // Numbers that get another digit in the middle of the run: text order is not their order.
         _sequence = (UInt128)Math.Pow(10, 21) - (UInt128)_chance.Between(0, 20_000_000);
         _shards.Add(new ShardState(0, null, 0, ulong.MaxValue));
+
+        // The last one of them has a number that no operation comes to.
+        for (var number = settings.Orders; number > settings.Orders - settings.OrdersBefore; number--)
+        {
+            var orderId = $"order-{number}";
+            _items[orderId] = Item.Of(
+                orderId, _chance.Between(1, 4), number >= settings.UnversionedOrders, world.Now.AddDays(-2), world.Now.AddDays(-1),
+                poison: null, isRefused: _chance.OneIn(8), isLarge: false, _chance);
+        }
     }
 
     public static string StreamArn => Arn;

@@ -66,6 +66,9 @@ internal sealed record Settings
 
     /// <summary>These many of them are written by something that knows no versions.</summary>
     public required int UnversionedOrders { get; init; }
+
+    /// <summary>These many are in the table before its stream begins, so that only a backfill tells of them. One of them is never written to.</summary>
+    public required int OrdersBefore { get; init; }
     public required int Environments { get; init; }
     public required int Loaders { get; init; }
     public required double FaultRate { get; init; }
@@ -101,6 +104,7 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         {
             Orders = orders,
             UnversionedOrders = chance.OneIn(4) ? chance.Between(1, orders) : 0,
+            OrdersBefore = chance.OneIn(4) ? chance.Between(1, orders + 1) : 0,
             Environments = chance.Between(1, 3),
             Loaders = chance.OneIn(2) ? 2 : 1,
             FaultRate = chance.Of([0, 0.005, 0.02, 0.05, 0.12]),
@@ -154,7 +158,7 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
             Add(chance.Below(2), [OperationKind.MendWarehouse]);
         }
 
-        if (operations.Exists(o => o.Kind is OperationKind.WritePoison or OperationKind.WriteRefused))
+        if (settings.OrdersBefore > 0 || operations.Exists(o => o.Kind is OperationKind.WritePoison or OperationKind.WriteRefused))
         {
             Add(chance.Below(3), [OperationKind.Redrive]);
             Add(chance.Below(2), [OperationKind.Discard]);
@@ -173,7 +177,7 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         }
 
         Add(chance.Between(0, 1), [OperationKind.CopyFile]);
-        if (chance.OneIn(4))
+        if (settings.OrdersBefore > 0 || chance.OneIn(4))
         {
             Add(chance.Between(1, 2), [OperationKind.ReadTable]);
         }
