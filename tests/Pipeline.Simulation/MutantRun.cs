@@ -60,8 +60,8 @@ internal static partial class MutantRun
             await DotnetAsync(copy, ["build", "-c", "Release", "tests/Pipeline.Simulation", "-p:RunAnalyzers=false"], cancellationToken);
             var program = Directory.GetFiles(Path.Combine(copy, "artifacts"), "Pipeline.Simulation.dll", SearchOption.AllDirectories)
                 .Single(f => f.Contains($"{Path.DirectorySeparatorChar}bin{Path.DirectorySeparatorChar}", StringComparison.Ordinal));
-            var unchanged = await SimulateAsync(program, MutantMode.Memory, 100, cancellationToken);
-            if (unchanged.Found)
+            var unchanged = await SimulateAsync(program, MutantMode.Memory, from: 1, count: 100, cancellationToken);
+            if (unchanged.FoundBy is not null)
             {
                 console.WriteLine($"The unchanged code fails already: {unchanged.What}");
                 return 1;
@@ -96,8 +96,17 @@ internal static partial class MutantRun
     {
         try
         {
-            var (found, seeds, what) = await RunAsync(mutant, copy, program, cancellationToken);
-            return (found ? Killed : "SURVIVED", seeds, what);
+            var (foundBy, seeds, what) = await RunAsync(mutant, copy, program, cancellationToken);
+            if (foundBy is not { } seed)
+            {
+                return ("SURVIVED", seeds, what);
+            }
+
+            // What the unchanged program violates as well is not the mutant's doing, and says nothing about it.
+            var unchanged = await SimulateAsync(program, mutant.Mode, from: seed, count: 1, cancellationToken);
+            return unchanged.FoundBy is null
+                ? (Killed, seeds, what)
+                : ("NOT JUDGED", seeds, $"without the mutant seed {seed} fails, too: {unchanged.What}");
         }
         catch (InvalidOperationException e)
         {
@@ -110,7 +119,7 @@ internal static partial class MutantRun
     /// Only the assembly of the changed file is built and put in the place of the one that the simulation was built with: a
     /// mutant changes what code does, not what it looks like to others.
     /// </summary>
-    private static async Task<(bool Found, int Seeds, string What)> RunAsync(Mutant mutant, string copy, string program, CancellationToken cancellationToken)
+    private static async Task<(ulong? FoundBy, int Seeds, string What)> RunAsync(Mutant mutant, string copy, string program, CancellationToken cancellationToken)
     {
         var file = Path.Combine(copy, mutant.File);
         var original = await File.ReadAllTextAsync(file, cancellationToken);
@@ -131,7 +140,7 @@ internal static partial class MutantRun
             var built = Directory.GetFiles(Path.Combine(copy, "artifacts"), $"{project}.dll", SearchOption.AllDirectories)
                 .Single(f => f.Contains(Path.Combine("bin", project, "release"), StringComparison.OrdinalIgnoreCase));
             File.Copy(built, deployed, overwrite: true);
-            return await SimulateAsync(program, mutant.Mode, SeedsMax, cancellationToken);
+            return await SimulateAsync(program, mutant.Mode, from: 1, SeedsMax, cancellationToken);
         }
         finally
         {
@@ -140,9 +149,14 @@ internal static partial class MutantRun
         }
     }
 
-    private static async Task<(bool Found, int Seeds, string What)> SimulateAsync(string program, MutantMode mode, int seeds, CancellationToken cancellationToken)
+    /// <returns>The seed that violates something, after how many seeds that was, and what it violates.</returns>
+    private static async Task<(ulong? FoundBy, int Seeds, string What)> SimulateAsync(
+        string program, MutantMode mode, ulong from, int count, CancellationToken cancellationToken)
     {
-        List<string> arguments = [program, "--until-violation", "--seeds", seeds.ToString(CultureInfo.InvariantCulture)];
+        List<string> arguments =
+        [
+            program, "--until-violation", "--from", from.ToString(CultureInfo.InvariantCulture), "--seeds", count.ToString(CultureInfo.InvariantCulture),
+        ];
         if (mode != MutantMode.Memory)
         {
             arguments.AddRange(["--warehouse", "postgres"]);
@@ -156,19 +170,21 @@ internal static partial class MutantRun
         var (exitCode, output) = await StartAsync(Path.GetDirectoryName(program)!, arguments, cancellationToken);
         if (exitCode == 0)
         {
-            return (false, seeds, "");
+            return (null, count, "");
         }
 
         if (FoundAs().Match(output) is { Success: true } found)
         {
-            return (true, int.Parse(found.Groups["seeds"].Value, CultureInfo.InvariantCulture), found.Groups["what"].Value.Trim());
+            return (SeedOf(found), int.Parse(found.Groups["seeds"].Value, CultureInfo.InvariantCulture), found.Groups["what"].Value.Trim());
         }
 
         // A mutant that makes a run turn in a circle is found as such.
-        return output.Contains("runs in a circle", StringComparison.Ordinal)
-            ? (true, 1, "a schedule does not end")
+        return Circles().Match(output) is { Success: true } circling
+            ? (SeedOf(circling), 1, "a schedule does not end")
             : throw new InvalidOperationException($"The simulation ended with {exitCode}: {output}");
     }
+
+    private static ulong SeedOf(Match match) => ulong.Parse(match.Groups["seed"].Value, CultureInfo.InvariantCulture);
 
     private static async Task DotnetAsync(string folder, IReadOnlyList<string> arguments, CancellationToken cancellationToken)
     {
@@ -245,6 +261,9 @@ internal static partial class MutantRun
         }
     }
 
-    [GeneratedRegex(@"violated after (?<seeds>\d+) seeds: seed \d+: (?<what>[^\n]*)")]
+    [GeneratedRegex(@"violated after (?<seeds>\d+) seeds: seed (?<seed>\d+): (?<what>[^\n]*)")]
     private static partial Regex FoundAs();
+
+    [GeneratedRegex(@"seed (?<seed>\d+) does not end: some code of it runs in a circle")]
+    private static partial Regex Circles();
 }
