@@ -11,17 +11,27 @@ internal sealed class Bucket(int pageSize)
 {
     private readonly SortedList<string, ObjectContent> _objects = new(StringComparer.Ordinal);
 
+    private readonly Dictionary<string, IReadOnlyList<string>> _parkedAtListing = new(StringComparer.Ordinal);
+
     public IEnumerable<(string Key, ObjectContent Content)> Objects => _objects.Select(o => (o.Key, o.Value));
 
     public void Put(string key, ReadOnlyMemory<byte> bytes) =>
         _objects[key] = new ObjectContent(XxHash3.HashToUInt64(bytes.Span).ToString("x16", CultureInfo.InvariantCulture), bytes.ToArray());
 
+    /// <summary>What was in quarantine when the process last began to list it.</summary>
+    public IReadOnlyList<string> ParkedAtListing(Process process) => _parkedAtListing.GetValueOrDefault(process.Name, []);
+
     public void Delete(string key) => _objects.Remove(key);
 
     public ObjectContent? Get(string key) => _objects.GetValueOrDefault(key);
 
-    public ObjectPage List(string prefix, string? startAfter)
+    public ObjectPage List(Process process, string prefix, string? startAfter)
     {
+        if (prefix == Names.QuarantinePrefix && startAfter is null)
+        {
+            _parkedAtListing[process.Name] = [.. _objects.Keys.Where(key => key.StartsWith(prefix, StringComparison.Ordinal))];
+        }
+
         var found = new List<ObjectInfo>();
         foreach (var (key, content) in _objects)
         {
@@ -90,7 +100,7 @@ internal sealed class BucketPort(Caller caller, Bucket bucket) : IObjectWriter, 
         cancellationToken);
 
     public Task<ObjectPage> ListAsync(string prefix, string? startAfter, CancellationToken cancellationToken) =>
-        caller.CallAsync(Port.List, prefix, _ => bucket.List(prefix, startAfter), message => new Loader.ObjectStoreException(message), cancellationToken);
+        caller.CallAsync(Port.List, prefix, _ => bucket.List(caller.Process, prefix, startAfter), message => new Loader.ObjectStoreException(message), cancellationToken);
 
     public Task<ObjectContent?> GetAsync(string key, CancellationToken cancellationToken) =>
         caller.CallAsync(Port.Get, key, _ => bucket.Get(key), message => new Loader.ObjectStoreException(message), cancellationToken);

@@ -106,6 +106,8 @@ internal static class Mutants
         new("refused is dropped", Load, "            await ParkAsync(changes[0], e.Message, cancellationToken);\n", "", "a refused change is in neither place"),
         new("nothing is held back", Load, "if (waiting.Count > 0)\n            {\n                await load.HoldBackAsync", "if (waiting.Count > 1)\n            {\n                await load.HoldBackAsync",
             "a change overtakes the parked one before it"),
+        new("what is refused holds nothing back", "Pipeline.Loader/LoadPlan.cs", "var firstParked = parked\n", "var firstParked = parked.Where(p => p.Version is null)\n",
+            "a change overtakes the one before it that the warehouse refused"),
         new("waits behind itself", "Pipeline.Loader/LoadPlan.cs", "first < c.SequenceNumber", "first <= c.SequenceNumber", "what was redriven is never loaded"),
         new("waiting is forgotten", Load, ": now + _options.ReleaseInterval;", ": DateTimeOffset.MaxValue;", "what waits is let in by a restart only"),
         new("discarded comes back", Load, "given.Any(_quarantine.IsDiscarded) ? [.. given.Where(c => !_quarantine.IsDiscarded(c))] : given", "given",

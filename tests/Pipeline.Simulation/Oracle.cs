@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using Pipeline.Core;
 
@@ -10,12 +11,13 @@ namespace Pipeline.Simulation;
 internal sealed class Oracle(World world)
 {
     private readonly Dictionary<string, Change> _shown = new(StringComparer.Ordinal);
+    private readonly HashSet<(string, long, SequenceNumber)> _loaded = [];
 
     /// <summary>
     /// I5, at every commit: what is shown is the best of what is loaded, once, within a life it never goes back, and nothing
-    /// has overtaken a record of its order that could not be decoded.
+    /// has overtaken a parked change of its order.
     /// </summary>
-    public void Committed(OrderPipeline pipeline)
+    public void Committed(OrderPipeline pipeline, Process process)
     {
         var content = pipeline.Warehouse.Read();
         var loaded = content.Changes.GroupBy(c => c.OrderId, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToList(), StringComparer.Ordinal);
@@ -61,9 +63,27 @@ internal sealed class Oracle(World world)
             }
         }
 
+        // That of a refused change was there, or was not, when the load looked.
+        var inserted = content.Changes.Where(c => !_loaded.Contains(KeyOf(c))).ToList();
+        foreach (var parked in pipeline.Bucket.ParkedAtListing(process).Select(key => EmittedOf(pipeline, Parking.IdOf(key))).OfType<Change>())
+        {
+            if (!_loaded.Contains(KeyOf(parked)) && !parking.IsDiscarded(parked)
+                && inserted.Find(c => c.OrderId == parked.OrderId && c.SequenceNumber > parked.SequenceNumber) is { } overtaking)
+            {
+                world.Violate($"I3: {Of(overtaking)} is loaded although {Of(parked)} before it was parked when the load looked");
+                return;
+            }
+        }
+
+        _loaded.UnionWith(inserted.Select(KeyOf));
+
         long LifeOf(Change change) => pipeline.Table.Writes.Count(
             w => w.OrderId == change.OrderId && w.Operation == Core.Operation.Remove && w.Place < change.SequenceNumber);
     }
+
+    /// <summary>The change with this id that can be loaded.</summary>
+    private static Change? EmittedOf(OrderPipeline pipeline, string id) =>
+        pipeline.Table.Writes.Find(w => w.EventId == id)?.Expected ?? pipeline.Snapshots.FirstOrDefault(s => Parking.IdOf(s) == id);
 
     /// <summary>What is missing until all has arrived; null: nothing.</summary>
     public static string? Missing(OrderPipeline pipeline)
@@ -149,7 +169,7 @@ internal sealed class Oracle(World world)
 
         Require(loaded.Count == 0, () => $"I3: {loaded.Count} changes are loaded that nobody wrote, for example {Of(loaded.First().Value[0])}");
         Require(waiting.Count == 0, () => $"I3: {waiting.Count} changes wait that nobody wrote, for example {Of(waiting.First().Value[0])}");
-        var emitted = pipeline.Table.Writes.Select(w => w.EventId).Concat(pipeline.Snapshots.Select(s => s.EventId)).ToHashSet(StringComparer.Ordinal);
+        var emitted = pipeline.Table.Writes.Select(w => w.EventId).Concat(pipeline.Snapshots.Select(Parking.IdOf)).ToHashSet(StringComparer.Ordinal);
         Require(parking.All.IsSubsetOf(emitted), () => "I3: records are parked that nobody wrote");
 
         // I1: the row of each order is its last change, unless a change is parked or discarded; then it is the best of the others.
@@ -259,7 +279,7 @@ internal sealed class Oracle(World world)
     /// <summary>The object holds the whole record: nothing of the image is missing.</summary>
     private void CheckParked(OrderPipeline pipeline, Write write)
     {
-        var (key, content) = pipeline.Bucket.Objects.FirstOrDefault(o => Parking.Holds(o.Key) && Parking.EventIdOf(o.Key) == write.EventId);
+        var (key, content) = pipeline.Bucket.Objects.FirstOrDefault(o => Parking.Holds(o.Key) && Parking.IdOf(o.Key) == write.EventId);
         var text = key is null ? "" : Encoding.UTF8.GetString(content.Bytes);
         Require(
             text.Contains(write.EventId, StringComparison.Ordinal) && text.Contains(write.TraceParent, StringComparison.Ordinal)
@@ -281,7 +301,7 @@ internal sealed class Oracle(World world)
 
     private static string Of(Write write) => $"{write.Operation} {write.SequenceNumber} of {write.OrderId}";
 
-    /// <summary>Which records are parked and which discarded, by the ids in the keys of the objects.</summary>
+    /// <summary>What is parked and what is discarded, by the ids in the keys of the objects.</summary>
     private sealed class Parking
     {
         private readonly HashSet<string> _parked = new(StringComparer.Ordinal);
@@ -293,7 +313,7 @@ internal sealed class Oracle(World world)
             {
                 if (Holds(key))
                 {
-                    (key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) ? _parked : _discarded).Add(EventIdOf(key));
+                    (key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) ? _parked : _discarded).Add(IdOf(key));
                 }
             }
         }
@@ -303,17 +323,26 @@ internal sealed class Oracle(World world)
         public static bool Holds(string key) =>
             key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) || key.StartsWith(Names.DiscardedPrefix, StringComparison.Ordinal);
 
-        public static string EventIdOf(string key) => Path.GetFileNameWithoutExtension(key);
+        public static string IdOf(string key)
+        {
+            var name = Path.GetFileNameWithoutExtension(key);
+            return name.StartsWith("snapshot-", StringComparison.Ordinal) ? $"{Path.GetFileName(Path.GetDirectoryName(key))}/{name}" : name;
+        }
+
+        /// <summary>Its event id; a snapshot that was read again on another day is another one, to be decided on anew.</summary>
+        public static string IdOf(Change change) => change.Operation == Core.Operation.Snapshot
+            ? string.Create(CultureInfo.InvariantCulture, $"dt={change.ChangedAt.UtcDateTime:yyyy-MM-dd}/{change.EventId}")
+            : change.EventId;
 
         /// <summary>A discarded record that came once more is not parked, whatever lies there.</summary>
         public bool IsParked(Write write) => IsParked(write.EventId);
 
-        public bool IsParked(Change change) => IsParked(change.EventId);
+        public bool IsParked(Change change) => IsParked(IdOf(change));
 
         public bool IsDiscarded(Write write) => _discarded.Contains(write.EventId);
 
-        public bool IsDiscarded(Change change) => _discarded.Contains(change.EventId);
+        public bool IsDiscarded(Change change) => _discarded.Contains(IdOf(change));
 
-        private bool IsParked(string eventId) => _parked.Contains(eventId) && !_discarded.Contains(eventId);
+        private bool IsParked(string id) => _parked.Contains(id) && !_discarded.Contains(id);
     }
 }

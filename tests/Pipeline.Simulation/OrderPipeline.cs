@@ -52,7 +52,7 @@ internal sealed class OrderPipeline
     private LambdaFunction? _function;
     private int _incarnations;
 
-    public OrderPipeline(World world, Schedule schedule, ISimulatedWarehouse warehouse, Action committed, Bucket? bucket = null)
+    public OrderPipeline(World world, Schedule schedule, ISimulatedWarehouse warehouse, Action<Process> committed, Bucket? bucket = null)
     {
         _world = world;
         _schedule = schedule;

@@ -26,7 +26,7 @@ internal static class Run
         var started = world.Now;
         var oracle = new Oracle(world);
         OrderPipeline? pipeline = null;
-        pipeline = new OrderPipeline(world, schedule, warehouse, () => oracle.Committed(pipeline!));
+        pipeline = new OrderPipeline(world, schedule, warehouse, process => oracle.Committed(pipeline!, process));
 
         world.RunUntil(started + schedule.Settings.RandomPhase);
         pipeline.EndFaults();
@@ -84,7 +84,7 @@ internal static class Run
             Loaders = 1,
             Loader = new Loader.LoaderOptions { BucketName = "bucket" },
         };
-        var pipeline = new OrderPipeline(world, new Schedule(schedule.Seed, quiet, [], Faults: []), warehouse, () => { }, bucket);
+        var pipeline = new OrderPipeline(world, new Schedule(schedule.Seed, quiet, [], Faults: []), warehouse, _ => { }, bucket);
         pipeline.EndFaults();
         world.RunUntil(world.Now + TimeSpan.FromSeconds(10));
         return warehouse.Read();

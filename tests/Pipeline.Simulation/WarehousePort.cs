@@ -195,7 +195,7 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
             {
                 await load.CommitAsync(CancellationToken.None);
                 _world.Note("committed", port._caller.Process.Name);
-                port._state.Committed();
+                port._state.Committed(port._caller.Process);
                 return true;
             },
             cancellationToken);
@@ -292,12 +292,13 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
 }
 
 /// <summary>What all connections to the warehouse share.</summary>
-internal sealed class WarehouseState(Action committed)
+/// <param name="committed">Called at every commit, with the process that it is of.</param>
+internal sealed class WarehouseState(Action<Process> committed)
 {
     /// <summary>The cause of the refusals is mended: from now on every value is taken.</summary>
     public bool IsMended { get; set; }
 
     public bool Refuses(IEnumerable<Change> changes) => !IsMended && changes.Any(c => c.MerchantId == Item.RefusedMark);
 
-    public void Committed() => committed();
+    public void Committed(Process process) => committed(process);
 }
