@@ -118,6 +118,8 @@ internal static class Mutants
             "a parked snapshot is dropped when another one of its order is loaded", MutantMode.Postgres),
         new("snapshots are dropped", Load, "            else\n            {\n                fitting.Add(change);", "            else if (change.Operation != Operation.Snapshot)\n            {\n                fitting.Add(change);",
             "an order that the stream has no record of never arrives"),
+        new("what is gone goes on failing", Load, "                await warehouse.ForgetFailureAsync(files[i].File.Key, cancellationToken);\n", "",
+            "a file is noted as failing for ever that somebody took away"),
         new("sweep without the past", "Pipeline.Loader/Discovery.cs", "new Sweep(IsFull: true, now, StartAfter: null)", "new Sweep(IsFull: true, now, ObjectKeys.ChangePartition(now))",
             "files in older partitions are never found"),
 
@@ -157,6 +159,9 @@ internal static class Mutants
         new("still waiting", DropKnown, "WHERE NOT s.waits\n", "WHERE s.waits\n", "what was let in goes on waiting", MutantMode.Postgres),
         new("waits twice", "Pipeline.Loader/Sql/shared/4-hold-back.sql", "      WHERE w.order_id = s.order_id AND", "      WHERE false AND w.order_id = s.order_id AND",
             "a change that comes twice waits twice", MutantMode.PostgresWithoutKeys),
+        new("what was loaded goes on failing", "Pipeline.Loader/Sql/postgres/7-ledger.sql",
+            "-- What was noted as failing no longer is.\nDELETE FROM load_failures WHERE object_key = ANY (@keys);", "",
+            "a file is noted as failing for ever that was loaded at a later try", MutantMode.Postgres),
         new("ledger twice", "Pipeline.Loader/Sql/postgres/7-ledger.sql", "WHERE NOT EXISTS (SELECT 1 FROM load_ledger l WHERE l.object_key", "WHERE NOT EXISTS (SELECT 1 FROM load_ledger l WHERE false AND l.object_key",
             "a file that two loaders have is in the ledger twice", MutantMode.PostgresWithoutKeys),
         new("snapshot wins over a newer change", Winners, "                c.version DESC,\n                c.sequence_number DESC,", "                c.row_no DESC NULLS LAST,\n                c.sequence_number DESC,",

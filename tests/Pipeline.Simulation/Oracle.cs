@@ -122,6 +122,12 @@ internal sealed class Oracle(World world)
             }
         }
 
+        // A file of somebody else's fails for as long as it is there.
+        if (content.Failing.FirstOrDefault(key => !pipeline.Junk.Contains(key) || pipeline.Bucket.Get(key) is null) is { } failing)
+        {
+            return $"{failing} is noted as failing";
+        }
+
         foreach (var (key, file) in pipeline.Bucket.Objects)
         {
             if (key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) && !pipeline.Junk.Contains(key) && !content.Ledger.Contains((key, file.ETag)))
