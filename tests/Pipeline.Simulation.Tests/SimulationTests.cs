@@ -149,6 +149,8 @@ public class SimulationTests
         {
         }
 
+        public ISimulatedWarehouse Anew() => new MemoryWarehouse();
+
         public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
             _inner.LoadedAsync(firstKey, lastKey, cancellationToken);
 

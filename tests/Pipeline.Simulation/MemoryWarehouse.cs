@@ -26,6 +26,9 @@ internal interface ISimulatedWarehouse : IWarehouse
     /// doing something has done so.
     /// </summary>
     void Settle();
+
+    /// <summary>An empty one of the same kind, for what is built anew. It may take the place of this one.</summary>
+    ISimulatedWarehouse Anew();
 }
 
 /// <summary>
@@ -52,6 +55,8 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
     public void Settle()
     {
     }
+
+    public ISimulatedWarehouse Anew() => new MemoryWarehouse();
 
     public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlySet<(string, string)>>(_ledger

@@ -76,7 +76,7 @@ internal sealed class PostgresSimulation : IAsyncDisposable
             ? "TRUNCATE order_changes, orders, waiting_changes, load_ledger, load_failures"
             : "DELETE FROM order_changes; DELETE FROM orders; DELETE FROM waiting_changes; DELETE FROM load_ledger; DELETE FROM load_failures";
         ExecuteAsync(queries, empty, CancellationToken.None).GetAwaiter().GetResult();
-        return _running[worker] = new PostgresRun(new PostgresWarehouse(loads), queries);
+        return _running[worker] = new PostgresRun(new PostgresWarehouse(loads), queries, () => Fresh(worker));
     }
 
     public async ValueTask DisposeAsync()
@@ -106,7 +106,7 @@ internal sealed class PostgresSimulation : IAsyncDisposable
 /// The production warehouse in one run. To the simulation each of its calls takes no time at all: it is waited for, unless
 /// it waits for a lock of another transaction; then it ends when the simulation has done what the lock waits for.
 /// </summary>
-internal sealed class PostgresRun(PostgresWarehouse warehouse, NpgsqlDataSource queries) : ISimulatedWarehouse
+internal sealed class PostgresRun(PostgresWarehouse warehouse, NpgsqlDataSource queries, Func<ISimulatedWarehouse> fresh) : ISimulatedWarehouse
 {
     /// <summary>An answer takes a fraction of this; only what takes longer is suspected of waiting for a lock.</summary>
     private static readonly TimeSpan AnswerTime = TimeSpan.FromMilliseconds(5);
@@ -186,6 +186,8 @@ internal sealed class PostgresRun(PostgresWarehouse warehouse, NpgsqlDataSource 
             }
         }
     }
+
+    public ISimulatedWarehouse Anew() => fresh();
 
     public WarehouseContent Read() => _content ??= ReadAsync().GetAwaiter().GetResult();
 

@@ -66,17 +66,17 @@ internal static class Run
 
         if (world.Violation is null)
         {
-            oracle.CheckRebuilt(pipeline, warehouse.Read(), Rebuild(schedule, pipeline.Bucket));
+            var live = warehouse.Read();
+            oracle.CheckRebuilt(pipeline, live, Rebuild(schedule, pipeline.Bucket, warehouse.Anew(), world));
         }
 
         return new Outcome(schedule with { Faults = pipeline.Injected }, world.Violation, world.TraceHash, world.Now - started, world.Exercised);
     }
 
     /// <summary>What a loader makes of the bucket alone, in a warehouse that is empty.</summary>
-    private static WarehouseContent Rebuild(Schedule schedule, Bucket bucket)
+    private static WarehouseContent Rebuild(Schedule schedule, Bucket bucket, ISimulatedWarehouse warehouse, World live)
     {
         var world = new World(schedule.Seed, trace: null);
-        var warehouse = new MemoryWarehouse();
         var quiet = schedule.Settings with
         {
             FaultRate = 0,
@@ -87,6 +87,11 @@ internal static class Run
         var pipeline = new OrderPipeline(world, new Schedule(schedule.Seed, quiet, [], Faults: []), warehouse, _ => { }, bucket);
         pipeline.EndFaults();
         world.RunUntil(world.Now + TimeSpan.FromSeconds(10));
+        if ((world.Violation ?? warehouse.Faults().FirstOrDefault()) is { } violation)
+        {
+            live.Violate($"I4: rebuilt from the bucket: {violation}");
+        }
+
         return warehouse.Read();
     }
 }
