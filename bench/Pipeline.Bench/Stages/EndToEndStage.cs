@@ -13,6 +13,9 @@ internal static class EndToEndStage
     /// <summary>That find B's saturation: more do not make it take more on a small machine.</summary>
     private const int Clients = 16;
 
+    /// <summary>Of a round: on a machine that is very slow, too.</summary>
+    private const int WritesMin = 40;
+
     public static Stage Stage { get; } = new(
         "end-to-end",
         "Write acknowledged by the API → visible in the warehouse, at half of the baseline's saturation, against the baseline end to end.",
@@ -37,7 +40,7 @@ internal static class EndToEndStage
 
         // 2. Rounds at half of that.
         var rate = saturation / 2;
-        var writes = (int)(rate * (context.IsQuick ? 0.5 : 4));
+        var writes = Math.Max((int)(rate * (context.IsQuick ? 0.5 : 4)), WritesMin);
         var (ofOurs, ofBaseline) = (new List<IReadOnlyList<Seen>>(), new List<IReadOnlyList<Seen>>());
         var pairs = await Rounds.RunAsync(
             Rounds.Min,

@@ -56,7 +56,7 @@ internal static class WarehouseStage
 
         var files = context.IsQuick ? 3 : 20;
         var rows = files * RowsOfFile;
-        var batches = context.Inputs.Payloads(RowsOfFile).Select(payload => (Payload: payload, Changes: Inputs.Decode(payload))).GetEnumerator();
+        using var payloads = context.Inputs.Payloads(RowsOfFile).GetEnumerator();
         List<IReadOnlyList<Change>> round = [];
         var lines = 0;
 
@@ -66,20 +66,17 @@ internal static class WarehouseStage
         {
             if (fetchedFor++ % 2 == 0)
             {
-                round = await NextAsync();
+                round = Next();
                 await StoreAsync(s3, Changes, round, cancellationToken);
             }
         }
 
-        Task<List<IReadOnlyList<Change>>> NextAsync()
-        {
-            var next = new List<IReadOnlyList<Change>>();
-            for (; next.Count < files; next.Add(batches.Current.Changes))
-            {
-                batches.MoveNext();
-            }
+        List<IReadOnlyList<Change>> Next() => [.. Enumerable.Range(0, files).Select(_ => Inputs.Decode(NextPayload()))];
 
-            return Task.FromResult(next);
+        byte[] NextPayload()
+        {
+            payloads.MoveNext();
+            return payloads.Current;
         }
 
         async Task<double> OursAsync(Func<Task> fetch)
@@ -99,7 +96,7 @@ internal static class WarehouseStage
             },
             share => context.Progress("against a raw COPY", 0.3 * share),
             cancellationToken);
-        round = await NextAsync();
+        round = Next();
         await StoreAsync(s3, Changes, round, cancellationToken);
         context.Add(Row.Of(Load, "raw binary COPY of the same rows into one table without an index", "rows/s", copy, Goal.AtLeast(0.5), FormattableString.Invariant(
             $"A round is {rows:N0} rows in {files} files. Ours begins with a listing of the bucket and ends with the commit; the COPY has its rows in memory. ")
@@ -107,15 +104,14 @@ internal static class WarehouseStage
 
         async Task<Pairs> AgainstAsync(int filesOfBaseline, Func<string, CancellationToken, Task<int>> load, Action<double> done) => await Rounds.RunAsync(
             Rounds.Min,
-            () => OursAsync(async () => await StoreAsync(s3, Changes, round = await NextAsync(), cancellationToken)),
+            () => OursAsync(async () => await StoreAsync(s3, Changes, round = Next(), cancellationToken)),
             async () =>
             {
                 var keys = new List<string>();
                 for (var i = 0; i < filesOfBaseline; i++)
                 {
-                    batches.MoveNext();
                     keys.Add($"{++lines:D6}.jsonl");
-                    using var body = new MemoryStream(BaselineFunction.ToJsonLines(batches.Current.Payload));
+                    using var body = new MemoryStream(BaselineFunction.ToJsonLines(NextPayload()));
                     await s3.PutObjectAsync(new PutObjectRequest { BucketName = Lines, Key = keys[^1], InputStream = body }, cancellationToken);
                 }
 
@@ -162,13 +158,10 @@ internal static class WarehouseStage
             },
             share => context.Progress("rebuild", 0.7 + (0.15 * share)),
             cancellationToken);
+        await using var profiled = await CreateDatabaseAsync(connectionString, "bench_rebuild_profile", cancellationToken);
         context.Add(Row.Of("rebuild from S3", "raw Parquet read + COPY", "rows/s", pairs, Goal.AtLeast(0.7), FormattableString.Invariant(
             $"{rows:N0} rows in {files} files, into a warehouse without rows; the other side reads the same files one after the other into one table without an index. ")
-            + await ProfileAsync(async () =>
-            {
-                await using var database = await CreateDatabaseAsync(connectionString, "bench_rebuild_profile", cancellationToken);
-                await RunLoaderAsync(database, s3, Bucket, rows, cancellationToken);
-            })));
+            + await ProfileAsync(() => RunLoaderAsync(profiled, s3, Bucket, rows, cancellationToken))));
     }
 
     /// <summary>Where the time of one more run goes.</summary>
