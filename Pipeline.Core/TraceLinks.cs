@@ -13,7 +13,10 @@ public static class TraceLinks
     /// (OpenTelemetry's semantic conventions for messaging, "Consumer spans").
     /// </summary>
     public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<Change> changes) =>
-        StartBatch(source, name, changes.Select(change => change.TraceParent).OfType<string>());
+        StartBatch(source, name, changes.Where(change => NamesItsRequest(change.Operation)).Select(change => change.TraceParent).OfType<string>());
+
+    /// <summary>A removal leaves no item to write its traceparent on; the one in its image is of the write before it.</summary>
+    public static bool NamesItsRequest(Operation operation) => operation != Operation.Remove;
 
     /// <summary>The same from the changes' traceparents.</summary>
     public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<string> traceParents)

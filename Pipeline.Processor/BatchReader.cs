@@ -169,7 +169,7 @@ internal ref struct BatchReader
         row.SequenceNumber = number;
         row.Operation = operation!.Value;
         _changes.Add(row);
-        if (_traceParents is not null && row.TraceParent.HasValue)
+        if (_traceParents is not null && row.TraceParent.HasValue && TraceLinks.NamesItsRequest(row.Operation))
         {
             _traceParents.Add(Encoding.UTF8.GetString(row.TraceParent.Utf8));
         }

@@ -64,7 +64,7 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
             {
                 var change = ChangeDecoder.Decode(EventRecord.ToStreamRecord(record, protector));
                 changes.Add(change);
-                if (change.TraceParent is { } traceParent)
+                if (change.TraceParent is { } traceParent && TraceLinks.NamesItsRequest(change.Operation))
                 {
                     traceParents.Add(traceParent);
                 }

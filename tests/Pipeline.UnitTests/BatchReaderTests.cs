@@ -77,6 +77,21 @@ public class BatchReaderTests
         Assert.Equal(new BatchEnds("20", "100", "3"), BatchReader.TryRead(payload, Protection.Protector, changes, traceParents: null));
     }
 
+    [Fact]
+    public void A_removal_names_no_request_for_its_image_has_that_of_the_write_before_it()
+    {
+        string Written(int n, string eventName) => Record(n, eventName, $$"""
+            "trace_parent":{"S":"request-{{n}}"}
+            """);
+        var payload = Encoding.UTF8.GetBytes(Event(Written(1, "INSERT"), Written(2, "MODIFY"), Written(3, "REMOVE")));
+        using var changes = new ChangeFileWriter();
+        var traceParents = new List<string>();
+
+        Assert.NotNull(BatchReader.TryRead(payload, Protection.Protector, changes, traceParents));
+
+        Assert.Equal(["request-1", "request-2"], traceParents);
+    }
+
     /// <summary>Attributes with their tags: texts of any kind, numbers, lists and maps, and now and then something odd.</summary>
     private static Gen<string> AnyMap(int depth)
     {

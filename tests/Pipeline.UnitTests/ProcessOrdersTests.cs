@@ -210,7 +210,7 @@ public class ProcessOrdersTests
         const string One = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         const string Other = "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203332-01";
         DynamoDBEvent.DynamodbStreamRecord[] ofOne = [Good(901, One), Good(902, One), Good(903, "not a traceparent"), Good(904)];
-        DynamoDBEvent.DynamodbStreamRecord[] ofTwo = [Good(911, One), Good(912, Other)];
+        DynamoDBEvent.DynamodbStreamRecord[] ofTwo = [Good(911, One), Good(912, Other), Removed(913, "00-0af7651916cd43dd8448eb211c80319e-b7ad6b7169203333-01")];
 
         await HandleAsync(ofOne);
         await HandleAsync(ofTwo);
@@ -244,6 +244,13 @@ public class ProcessOrdersTests
     private static string Sequence(int n) => $"10000000000000000{n:D4}";
 
     private static DynamoDBEvent.DynamodbStreamRecord Good(int n) => Good(n, traceParent: null);
+
+    private static DynamoDBEvent.DynamodbStreamRecord Removed(int n, string traceParent)
+    {
+        var record = Good(n, traceParent);
+        (record.EventName, record.Dynamodb.OldImage, record.Dynamodb.NewImage) = ("REMOVE", record.Dynamodb.NewImage, null);
+        return record;
+    }
 
     private static DynamoDBEvent.DynamodbStreamRecord Good(int n, string? traceParent)
     {
