@@ -40,7 +40,7 @@ internal static class Access
                 options => options.Authority is not null || options.TokenValidationParameters.IssuerSigningKeys is { } keys && keys.Any(),
                 $"Nobody is configured to issue tokens: set {Setting("Authority")} to the issuer's URL (production), or {Setting("ValidIssuer")} and {Setting("SigningKeys:0:Value")} to a key of its own (locally; the AppHost does).")
             .Validate(
-                options => options.TokenValidationParameters.ValidAudiences.Any(),
+                options => options.TokenValidationParameters.ValidAudiences?.Any() == true,
                 $"No audience is configured: set {Setting("ValidAudiences:0")} to the 'aud' of the tokens that are meant for this API.")
             .ValidateOnStart();
 

@@ -7,7 +7,10 @@ using Microsoft.Net.Http.Headers;
 
 namespace Pipeline.OrdersApi.Orders;
 
-/// <summary>An order's ETag is its version, a strong one: the same version is the same bytes.</summary>
+/// <summary>
+/// An order's ETag is its version, a strong one: within one life of an order the same version is the same bytes. An id that
+/// is used again after a removal begins at version 1, and its tags with it (docs/api.md).
+/// </summary>
 internal static class EntityTags
 {
     public static string Of(long version) => string.Create(CultureInfo.InvariantCulture, $"\"{version}\"");

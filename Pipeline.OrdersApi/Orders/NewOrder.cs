@@ -37,7 +37,10 @@ internal static class NewOrder
         };
     }
 
-    /// <summary>What two requests for the same order have in common, however they write it.</summary>
+    /// <summary>
+    /// What two requests for the same order have in common, however they write it. Fingerprints are made of it, and records of
+    /// them outlive a deployment: a field that is added must be left out where it is not sent (a test knows the bytes).
+    /// </summary>
     public static byte[] Canonical(Order sent) => JsonSerializer.SerializeToUtf8Bytes(sent, OrderJsonContext.Default.Order);
 
     public static Order Complete(Order sent, DateTimeOffset now, string traceParent) => sent with

@@ -134,11 +134,11 @@ internal sealed class OrderCreation(
     public static string Fingerprint(string operation, params IEnumerable<byte[]> orders)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(Encoding.UTF8.GetBytes(operation));
-        foreach (var order in orders)
+        foreach (var part in orders.Prepend(Encoding.UTF8.GetBytes(operation)))
         {
-            // JSON ends where it ends; nothing that follows can be taken for a part of it.
-            hash.AppendData(order);
+            hash.AppendData(part);
+            // No JSON text holds it (RFC 7464), so 12 and 3 are not 1 and 23.
+            hash.AppendData("\u001e"u8);
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());

@@ -18,6 +18,9 @@ namespace Pipeline.OrdersApi.Orders;
 /// </summary>
 internal static class OrdersEndpoints
 {
+    // With If-Match: * no version stands between a call that is sent again and its own first write.
+    private const string NotYetDone = "(attribute_not_exists(trace_parent) OR trace_parent <> :trace_parent)";
+
     public static void MapOrders(this IEndpointRouteBuilder routes)
     {
         var orders = routes.MapGroup("/orders").WithTags("orders").AddEndpointFilter<MerchantLimitFilter>();
@@ -184,7 +187,7 @@ internal static class OrdersEndpoints
         change.TableName = table.Value.TableName;
         change.Key = KeyOf(orderId);
         change.UpdateExpression += $"{(change.UpdateExpression.EndsWith("SET ", StringComparison.Ordinal) ? "" : ", ")}version = version + :one, updated_at = :updated_at, trace_parent = :trace_parent";
-        change.ConditionExpression = string.Join(" AND ", [VersionIn(ifMatch, values), OwnedBy(http.Merchant(), values), .. change.ConditionExpression is { } fit ? [fit] : Array.Empty<string>()]);
+        change.ConditionExpression = string.Join(" AND ", [VersionIn(ifMatch, values), OwnedBy(http.Merchant(), values), NotYetDone, .. change.ConditionExpression is { } fit ? [fit] : Array.Empty<string>()]);
         change.ReturnValues = ReturnValue.ALL_NEW;
         change.ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionCheckFailure.ALL_OLD;
         try

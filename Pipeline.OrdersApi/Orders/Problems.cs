@@ -144,6 +144,8 @@ internal sealed class TableUnavailableHandler(IProblemDetailsService problems, I
 
     public static bool IsUnavailable(Exception error) => error switch
     {
+        // The caller's body, not the table: malformed, or too slow. It is an IOException, too.
+        BadHttpRequestException => false,
         // By code, because not every operation's exceptions have a type for these. A table that is not there (yet)
         // is nothing that the caller did wrong either.
         TransactionCanceledException canceled => canceled.CancellationReasons.Any(reason => IsThrottling(reason.Code)),

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
 
@@ -150,6 +151,24 @@ public sealed class BadInputTests(OrdersApi api) : IClassFixture<OrdersApi>, IAs
         request.Content.Headers.ContentType = new("application/json");
 
         (await api.SendAsync(request)).Invalid("#");
+    }
+
+    [Fact]
+    public async Task A_body_that_is_malformed_on_the_way_is_the_callers_fault_and_not_the_tables()
+    {
+        // Chunks have their length in hexadecimal before them; no client of .NET would send this one.
+        using var client = new TcpClient();
+        await client.ConnectAsync(api.Http.BaseAddress!.Host, api.Http.BaseAddress.Port, TestContext.Current.CancellationToken);
+        await client.GetStream().WriteAsync(
+            Encoding.ASCII.GetBytes(
+                $"POST /orders HTTP/1.1\r\nHost: localhost\r\nAuthorization: {OrdersApi.TokenOf(OrdersApi.Merchant)}\r\n"
+                + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"),
+            TestContext.Current.CancellationToken);
+        using var reader = new StreamReader(client.GetStream());
+        var answer = await reader.ReadToEndAsync(TestContext.Current.CancellationToken);
+
+        Assert.StartsWith("HTTP/1.1 400 ", answer, StringComparison.Ordinal);
+        Assert.Contains("Content-Type: application/problem+json", answer, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -124,6 +124,14 @@ public sealed class BatchTests(OrdersDatabase database) : IAsyncLifetime
         (await BatchAsync([WithoutId()], "key-2")).Problem(HttpStatusCode.UnprocessableEntity, "idempotency-key-reused");
     }
 
+    [Fact]
+    public async Task Where_one_order_ends_and_the_next_begins_is_part_of_what_a_key_stands_for()
+    {
+        await BatchAsync([JsonValue.Create(12), JsonValue.Create(3)], "key-1");
+
+        (await BatchAsync([JsonValue.Create(1), JsonValue.Create(23)], "key-1")).Problem(HttpStatusCode.UnprocessableEntity, "idempotency-key-reused");
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
@@ -176,8 +184,24 @@ public sealed class BatchTests(OrdersDatabase database) : IAsyncLifetime
         await other.InitializeAsync();
         JsonNode[] orders = [.. Enumerable.Range(0, 20).Select(_ => WithoutId())];
 
-        await Task.WhenAll(Enumerable.Range(0, 8).Select(n => BatchAsync(orders, "key-1", n % 2 == 0 ? _api : other)));
+        var answers = await Task.WhenAll(Enumerable.Range(0, 8).Select(n => BatchAsync(orders, "key-1", n % 2 == 0 ? _api : other)));
         var last = await BatchAsync(orders, "key-1");
+
+        // One process runs a batch once; of two, each may run it, and then both tell of each order what they saw.
+        Assert.All(answers, answer =>
+        {
+            if (answer.Status != HttpStatusCode.OK)
+            {
+                answer.Problem(HttpStatusCode.Conflict, "request-in-progress");
+                return;
+            }
+
+            Assert.All(
+                answer.Json["results"]!.AsArray(),
+                result => Assert.Contains(
+                    $"{result!["status"]} {result["problem"]?["type"]}", (IEnumerable<string>)["201 ", "409 urn:order-pipeline:problem:request-in-progress"]));
+        });
+        Assert.Contains(answers, answer => answer.Status == HttpStatusCode.OK);
 
         Assert.Equal(20, Number(last, "created"));
         Assert.Equal(20, (await _api.AllItemsAsync()).Length);

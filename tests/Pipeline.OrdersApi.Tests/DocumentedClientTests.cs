@@ -39,6 +39,18 @@ public sealed class DocumentedClientTests(OrdersDatabase database) : IAsyncLifet
     }
 
     [Fact]
+    public async Task A_gateways_429_that_does_not_say_when_to_come_again_is_waited_for_all_the_same()
+    {
+        using var gateway = new HastyGateway { InnerHandler = new SocketsHttpHandler() };
+        using var http = new HttpClient(gateway) { BaseAddress = _api.Http.BaseAddress };
+        var client = new OrdersClient(http, OrdersApi.TokenOf(OrdersApi.Merchant).Parameter!);
+
+        var order = await client.CreateAsync(OrdersApi.SampleOrder("throttled"), TestContext.Current.CancellationToken);
+
+        Assert.Equal(("created", 2), (order["status"]!.GetValue<string>(), gateway.Requests));
+    }
+
+    [Fact]
     public void It_is_the_one_in_the_documentation()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
@@ -48,8 +60,18 @@ public sealed class DocumentedClientTests(OrdersDatabase database) : IAsyncLifet
         }
 
         var source = File.ReadAllText(Path.Combine(directory.FullName, "tests", "Pipeline.OrdersApi.Tests", "DocumentedClientTests.cs")).ReplaceLineEndings("\n");
-        var client = source[source.IndexOf("internal sealed class OrdersClient", StringComparison.Ordinal)..].TrimEnd();
+        // At the start of a line: the text looked for stands here, too.
+        var client = source[(source.LastIndexOf("\ninternal sealed class OrdersClient(", StringComparison.Ordinal) + 1)..].TrimEnd();
         Assert.Contains($"```csharp\n{client}\n```", File.ReadAllText(Path.Combine(directory.FullName, "docs", "api.md")).ReplaceLineEndings("\n"), StringComparison.Ordinal);
+    }
+
+    /// <summary>Refuses the first request as API Gateway does: without Retry-After.</summary>
+    private sealed class HastyGateway : DelegatingHandler
+    {
+        public int Requests { get; private set; }
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
+            ++Requests == 1 ? new HttpResponseMessage(HttpStatusCode.TooManyRequests) : await base.SendAsync(request, cancellationToken);
     }
 }
 
@@ -107,14 +129,15 @@ internal sealed class OrdersClient(HttpClient http, string token)
             using var request = create();
             request.Headers.Authorization = new("Bearer", token);
             using var response = await http.SendAsync(request, cancellationToken);
-            // 503, 429 and 409 request-in-progress say when to come again; everything else is an answer.
-            if (response.Headers.RetryAfter?.Delta is not { } pause || attempt == AttemptsMax)
+            // 503, 429 and 409 request-in-progress say when to come again (a gateway's own 429 does not); everything else is an answer.
+            var pause = response.Headers.RetryAfter?.Delta ?? (response.StatusCode == HttpStatusCode.TooManyRequests ? TimeSpan.FromSeconds(1) : null);
+            if (pause is null || attempt == AttemptsMax)
             {
                 response.EnsureSuccessStatusCode();
                 return (await response.Content.ReadFromJsonAsync<JsonNode>(cancellationToken))!;
             }
 
-            await Task.Delay(pause, cancellationToken);
+            await Task.Delay(pause.Value, cancellationToken);
         }
     }
 }

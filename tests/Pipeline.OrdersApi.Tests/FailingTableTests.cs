@@ -36,6 +36,20 @@ public sealed class FailingTableTests(OrdersDatabase database) : IAsyncLifetime
         Assert.Equal(changed.Body, (await _api.GetAsync(orderId)).Body);
     }
 
+    [Theory]
+    [InlineData("\"1\"")]
+    [InlineData("*")]
+    public async Task A_correction_whose_answer_from_the_table_is_lost_is_done_once_and_answered_with_200(string ifMatch)
+    {
+        var orderId = await _api.CreatedAsync();
+        _api.Network.LoseAnswerOf("UpdateItem");
+
+        var changed = await _api.SendAsync(HttpMethod.Patch, $"/orders/{orderId}", """{"customer":{"city":"Olinda"}}""", ifMatch);
+
+        Assert.Equal((HttpStatusCode.OK, "\"2\""), (changed.Status, changed.ETag));
+        Assert.Equal(changed.Body, (await _api.GetAsync(orderId)).Body);
+    }
+
     [Fact]
     public async Task A_removal_whose_answer_from_the_table_is_lost_has_removed_the_order()
     {

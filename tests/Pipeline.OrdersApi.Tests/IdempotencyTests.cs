@@ -1,7 +1,9 @@
 using System.Net;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Time.Testing;
+using Pipeline.OrdersApi.Orders;
 
 namespace Pipeline.OrdersApi.Tests;
 
@@ -51,6 +53,22 @@ public sealed class IdempotencyTests(OrdersDatabase database) : IAsyncLifetime
         var second = await _api.CreateAsync(same, "key-1");
 
         Assert.Equal(first with { IsReplay = true }, second);
+    }
+
+    /// <summary>
+    /// Records live for two days, so a deployment finds those of the version before it: what an order's fingerprint is made
+    /// of may not change with the order's fields or its serializer, or honest repetitions are refused with 422. Should it
+    /// have to, the operation's name is what tells old records from new ones.
+    /// </summary>
+    [Fact]
+    public void The_same_request_has_the_same_fingerprint_in_every_version_of_the_API()
+    {
+        var order = OrdersApi.SampleOrder("order-1");
+        order["items"]![1]!["quantity"] = 2;
+        var canonical = NewOrder.Canonical(NewOrder.Decode(JsonElement.Parse(order.ToJsonString()), OrdersApi.Merchant));
+
+        Assert.Equal("4b8d8e7a250798d60a3a5144e1d9d8a73f115ababee5d2bc26b01a32b8225de9", OrderCreation.Fingerprint("create_order", canonical));
+        Assert.Equal("253a28053c65a9d1870a7e7ca2e942f958ba0f0a0efe68cbb567aff086a92dbd", OrderCreation.Fingerprint("create_orders", canonical, canonical));
     }
 
     [Theory]
