@@ -31,9 +31,9 @@ internal static class BatchEndpoint
         HttpContext http, OrderCreation creation, MerchantLimits limits, TimeProvider time, IOptions<JsonOptions> json)
     {
         var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.Batch, RequestJson.MaxBatchBytes);
-        if (problem is not null || !IdempotencyKey.TryRead(http.Request, out var keyText, out problem))
+        if (!IdempotencyKey.TryRead(http.Request, out var keyText, out var headerProblem) || problem is not null)
         {
-            return problem;
+            return Problems.Together(problem, headerProblem);
         }
 
         var merchant = http.Merchant();

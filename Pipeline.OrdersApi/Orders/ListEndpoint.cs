@@ -1,4 +1,3 @@
-using System.Globalization;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Microsoft.AspNetCore.Http.HttpResults;
@@ -15,13 +14,14 @@ internal sealed record OrderPage(IReadOnlyList<Order> Orders, string? NextCursor
 /// </summary>
 internal static class ListEndpoint
 {
-    private static readonly string[] Parameters = ["customer_id", "status", "limit", "cursor"];
-
-    // What a batch of reads leaves out when the table throttles is asked for again at once, and then not any more.
+    // What a batch of reads leaves out when the table throttles is asked for twice more, each time after a while: a throttled
+    // table that is asked again at once, and by everybody at the same moment, throttles again. 0.3 s in all at most.
     private const int ReadsMax = 3;
+    private static readonly TimeSpan PauseMin = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan PauseMax = TimeSpan.FromMilliseconds(150);
 
     public static async Task<Results<Ok<OrderPage>, ProblemHttpResult>> ListAsync(
-        HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, PageCursors cursors)
+        HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, PageCursors cursors, TimeProvider time)
     {
         var (query, faults) = ReadQuery(http, cursors);
         if (query is null)
@@ -44,7 +44,7 @@ internal static class ListEndpoint
         var positions = (page.Items ?? []).Select(PagePosition.Of).ToList();
         var shown = positions.Take(query.Limit).ToList();
         var hasMore = positions.Count > shown.Count || page.LastEvaluatedKey is { Count: > 0 };
-        var items = await ReadAsync(shown.Select(position => position.OrderId), dynamo, table.Value.TableName, http.RequestAborted);
+        var items = await ReadAsync(shown.Select(position => position.OrderId), dynamo, table.Value.TableName, time, http.RequestAborted);
         return TypedResults.Ok(new OrderPage(
             [
                 .. shown.Select(position => items.GetValueOrDefault(position.OrderId))
@@ -57,7 +57,7 @@ internal static class ListEndpoint
     }
 
     private static async Task<Dictionary<string, Dictionary<string, AttributeValue>>> ReadAsync(
-        IEnumerable<string> orderIds, IAmazonDynamoDB dynamo, string tableName, CancellationToken cancellationToken)
+        IEnumerable<string> orderIds, IAmazonDynamoDB dynamo, string tableName, TimeProvider time, CancellationToken cancellationToken)
     {
         var found = new Dictionary<string, Dictionary<string, AttributeValue>>();
         var missing = orderIds.Select(orderId => new Dictionary<string, AttributeValue> { ["order_id"] = new(orderId) }).ToList();
@@ -66,6 +66,11 @@ internal static class ListEndpoint
             if (reads == ReadsMax)
             {
                 throw new ProvisionedThroughputExceededException($"{missing.Count} orders were not read in {ReadsMax} attempts.");
+            }
+
+            if (reads > 0)
+            {
+                await Task.Delay(PauseMin + ((PauseMax - PauseMin) * Random.Shared.NextDouble()), time, cancellationToken);
             }
 
             // At most 100 keys and 16 MB: both more than a page of the largest orders.
@@ -84,24 +89,11 @@ internal static class ListEndpoint
         return found;
     }
 
-    private static (ListQuery? Query, List<InvalidInput> Faults) ReadQuery(HttpContext http, PageCursors cursors)
+    private static (ListQuery? Query, IReadOnlyList<InvalidInput> Faults) ReadQuery(HttpContext http, PageCursors cursors)
     {
-        var parameters = http.Request.Query;
-        var faults = parameters.Keys.Where(name => !Parameters.Contains(name)).Order(StringComparer.Ordinal)
-            .Select(name => new InvalidInput("is not a known parameter", Parameter: name)).ToList();
-        string? Single(string name)
-        {
-            var values = parameters[name];
-            if (values.Count > 1)
-            {
-                faults.Add(new InvalidInput("must be given once", Parameter: name));
-            }
-
-            return values.FirstOrDefault();
-        }
-
+        var parameters = new QueryReader(http.Request.Query, "customer_id", "status", "limit", "cursor");
         OrderList? list = null;
-        switch (Single("customer_id"), Single("status"))
+        switch (parameters.Single("customer_id"), parameters.Single("status"))
         {
             case ({ } customerId, null):
                 list = OrderSchemas.IsId(customerId)
@@ -121,24 +113,18 @@ internal static class ListEndpoint
                 break;
         }
 
-        var limit = OrderSchemas.DefaultPageSize;
-        if (Single("limit") is { } limitText
-            && !(int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit) && limit is >= 1 and <= OrderSchemas.MaxPageSize))
-        {
-            Fault("limit", $"must be a whole number from 1 to {OrderSchemas.MaxPageSize}");
-        }
-
+        var limit = parameters.Whole("limit", 1, OrderSchemas.MaxPageSize, otherwise: OrderSchemas.DefaultPageSize);
         PagePosition? after = null;
-        if (Single("cursor") is { } cursor && list is not null && !cursors.TryRead(cursor, list, out after))
+        if (parameters.Single("cursor") is { } cursor && list is not null && !cursors.TryRead(cursor, list, out after))
         {
             Fault("cursor", "must be the next_cursor of an earlier page of the same list");
         }
 
-        return (faults.Count > 0 ? null : new ListQuery(list!, limit, after), faults);
+        return (parameters.Faults.Count > 0 ? null : new ListQuery(list!, limit, after), parameters.Faults);
 
         OrderList? Fault(string parameter, string detail)
         {
-            faults.Add(new InvalidInput(detail, Parameter: parameter));
+            parameters.Fault(parameter, detail);
             return null;
         }
     }

@@ -10,6 +10,15 @@ namespace Pipeline.OrdersApi.Orders;
 /// </summary>
 internal sealed class MerchantLimits(IOptions<OrdersTableOptions> options) : IDisposable
 {
+    /// <summary>
+    /// Questions about the warehouse that a merchant may have open. Fewer than the process has connections, so when the warehouse
+    /// is slow there are some for the others.
+    /// </summary>
+    public const int WarehouseQuestionsMax = WarehouseView.ConnectionsMax - 2;
+
+    private readonly PartitionedRateLimiter<string> _warehouse = PartitionedRateLimiter.Create<string, string>(merchant =>
+        RateLimitPartition.GetConcurrencyLimiter(merchant, _ => new ConcurrencyLimiterOptions { PermitLimit = WarehouseQuestionsMax, QueueLimit = 0 }));
+
     private readonly PartitionedRateLimiter<string> _limiter = PartitionedRateLimiter.Create<string, string>(merchant =>
         RateLimitPartition.GetTokenBucketLimiter(merchant, _ => new TokenBucketRateLimiterOptions
         {
@@ -29,7 +38,14 @@ internal sealed class MerchantLimits(IOptions<OrdersTableOptions> options) : IDi
             : 1;
     }
 
-    public void Dispose() => _limiter.Dispose();
+    /// <summary>A place to ask the warehouse, until it is disposed of; not acquired when the merchant has all of its own.</summary>
+    public RateLimitLease AskWarehouse(string merchant) => _warehouse.AttemptAcquire(merchant);
+
+    public void Dispose()
+    {
+        _limiter.Dispose();
+        _warehouse.Dispose();
+    }
 }
 
 internal sealed class MerchantLimitFilter(MerchantLimits limits) : IEndpointFilter

@@ -39,9 +39,9 @@ internal static class OrdersEndpoints
     private static async Task<IResult> CreateAsync(HttpContext http, OrderCreation creation, TimeProvider time)
     {
         var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.NewOrder);
-        if (problem is not null || !IdempotencyKey.TryRead(http.Request, out var key, out problem))
+        if (!IdempotencyKey.TryRead(http.Request, out var key, out var headerProblem) || problem is not null)
         {
-            return problem;
+            return Problems.Together(problem, headerProblem);
         }
 
         var sent = NewOrder.Decode(body, http.Merchant());
@@ -69,19 +69,11 @@ internal static class OrdersEndpoints
             return Problems.NotFound(order_id);
         }
 
-        var found = await dynamo.GetItemAsync(new GetItemRequest
-        {
-            TableName = table.Value.TableName,
-            Key = KeyOf(order_id),
-            // Who just wrote must see what was written.
-            ConsistentRead = true,
-        }, http.RequestAborted);
-        if (!found.IsItemSet || !IsOf(http.Merchant(), found.Item))
+        if (await FindOwnAsync(order_id, http, dynamo, table) is not { } order)
         {
             return Problems.NotFound(order_id);
         }
 
-        var order = OrderItems.ToOrder(found.Item);
         // The caller's own copy may be kept, if it is asked for again each time.
         http.Response.Headers.CacheControl = "private, no-cache";
         if (!isKnown(order.Version))
@@ -93,6 +85,19 @@ internal static class OrdersEndpoints
         return TypedResults.StatusCode(StatusCodes.Status304NotModified);
     }
 
+    /// <summary>The merchant's order as the table has it; null when there is none.</summary>
+    public static async Task<Order?> FindOwnAsync(string orderId, HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table)
+    {
+        var found = await dynamo.GetItemAsync(new GetItemRequest
+        {
+            TableName = table.Value.TableName,
+            Key = KeyOf(orderId),
+            // Who just wrote must see what was written.
+            ConsistentRead = true,
+        }, http.RequestAborted);
+        return found.IsItemSet && IsOf(http.Merchant(), found.Item) ? OrderItems.ToOrder(found.Item) : null;
+    }
+
     private static async Task<Results<Ok<Order>, ProblemHttpResult>> ChangeStatusAsync(
         string order_id, HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time, ILogger<Program> log)
     {
@@ -102,9 +107,9 @@ internal static class OrdersEndpoints
         }
 
         var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.StatusChange);
-        if (problem is not null || !IfMatch.TryRead(http.Request, out var ifMatch, out problem))
+        if (!IfMatch.TryRead(http.Request, out var ifMatch, out var headerProblem) || problem is not null)
         {
-            return problem;
+            return Problems.Together(problem, headerProblem);
         }
 
         var target = OrderItems.StatusNamed(body.GetProperty("status").GetString()!);
@@ -139,9 +144,9 @@ internal static class OrdersEndpoints
         }
 
         var (body, problem) = await RequestJson.ReadAsync(http.Request, OrderSchemas.CustomerPatch, alsoTakes: RequestJson.MergePatch);
-        if (problem is not null || !IfMatch.TryRead(http.Request, out var ifMatch, out problem))
+        if (!IfMatch.TryRead(http.Request, out var ifMatch, out var headerProblem) || problem is not null)
         {
-            return problem;
+            return Problems.Together(problem, headerProblem);
         }
 
         var update = new UpdateItemRequest { ExpressionAttributeNames = [], ExpressionAttributeValues = [] };

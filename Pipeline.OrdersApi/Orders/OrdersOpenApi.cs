@@ -125,7 +125,7 @@ internal static class OrdersOpenApi
         operation.Parameters = [IdempotencyKeyHeader()];
         operation.RequestBody = Body("NewOrder", document, OrderExamples.NewOrder);
         operation.Responses = Responses(operation, Access.Write, document, 400, 409, 413, 415, 422);
-        operation.Responses["201"] = Success("The order, at version 1.", "Order", document, OrderExamples.Order, withETag: true, withLocation: true);
+        operation.Responses["201"] = Success("The order, at version 1.", "Order", document, OrderExamples.Order, withETag: true, withLocation: true, withReplayed: true);
     }
 
     public static void CreateBatch(OpenApiOperation operation, OpenApiDocument document)
@@ -136,7 +136,7 @@ internal static class OrdersOpenApi
         operation.Parameters = [IdempotencyKeyHeader()];
         operation.RequestBody = Body("NewOrders", document, new JsonObject { ["orders"] = new JsonArray(OrderExamples.NewOrder) });
         operation.Responses = Responses(operation, Access.Write, document, 400, 409, 413, 415, 422);
-        operation.Responses["200"] = Success("What came of each order.", "BatchResults", document, OrderExamples.BatchResults);
+        operation.Responses["200"] = Success("What came of each order.", "BatchResults", document, OrderExamples.BatchResults, withReplayed: true);
     }
 
     public static void Get(OpenApiOperation operation, OpenApiDocument document)
@@ -212,6 +212,7 @@ internal static class OrdersOpenApi
     private static OpenApiResponses Responses(OpenApiOperation operation, string scope, OpenApiDocument document, params ReadOnlySpan<int> problems)
     {
         operation.Security = [new OpenApiSecurityRequirement { [new OpenApiSecuritySchemeReference(TokenScheme, document)] = [scope] }];
+        var takesKey = operation.Parameters?.Any(parameter => parameter.Name == IdempotencyKey.Header) == true;
         var responses = new OpenApiResponses();
         foreach (var status in (int[])[.. problems, 401, 403, 429, 503])
         {
@@ -243,15 +244,18 @@ internal static class OrdersOpenApi
                     },
                 },
             };
-            if (status is 429 or 503)
+            response.Headers = status switch
             {
-                response.Headers = new Dictionary<string, IOpenApiHeader> { ["Retry-After"] = Header("seconds until it is worth trying again") };
-            }
-            else if (status is 401 or 403)
-            {
-                response.Headers = new Dictionary<string, IOpenApiHeader> { ["WWW-Authenticate"] = Header("what is missing (RFC 6750)") };
-            }
-
+                401 => new Dictionary<string, IOpenApiHeader> { ["WWW-Authenticate"] = Header("what is missing (RFC 6750)") },
+                403 => new Dictionary<string, IOpenApiHeader> { ["WWW-Authenticate"] = Header("which scope is missing (RFC 6750); only with the type forbidden") },
+                409 when takesKey => new Dictionary<string, IOpenApiHeader>
+                {
+                    ["Retry-After"] = Header("seconds until it is worth trying again; only with the type request-in-progress"),
+                    [Outcome.ReplayedHeader] = Replayed(),
+                },
+                429 or 503 => new Dictionary<string, IOpenApiHeader> { ["Retry-After"] = Header("seconds until it is worth trying again") },
+                _ => null,
+            };
             responses.Add(status.ToString(CultureInfo.InvariantCulture), response);
         }
 
@@ -259,7 +263,8 @@ internal static class OrdersOpenApi
     }
 
     private static OpenApiResponse Success(
-        string description, string schema, OpenApiDocument document, JsonNode example, bool withETag = false, bool withLocation = false)
+        string description, string schema, OpenApiDocument document, JsonNode example,
+        bool withETag = false, bool withLocation = false, bool withReplayed = false)
     {
         var headers = new Dictionary<string, IOpenApiHeader>();
         if (withETag)
@@ -270,6 +275,11 @@ internal static class OrdersOpenApi
         if (withLocation)
         {
             headers.Add("Location", Header("the order's path"));
+        }
+
+        if (withReplayed)
+        {
+            headers.Add(Outcome.ReplayedHeader, Replayed());
         }
 
         return new OpenApiResponse
@@ -365,6 +375,8 @@ internal static class OrdersOpenApi
         Required = required,
         Schema = schema,
     };
+
+    private static OpenApiHeader Replayed() => Header("true when this is the answer to an earlier request with the same Idempotency-Key; absent otherwise");
 
     private static OpenApiHeader Header(string description) => new()
     {

@@ -17,6 +17,13 @@ internal static class Problems
         StatusCodes.Status400BadRequest, "invalid-request", "The request is not valid.",
         "Nothing was written. Each entry of errors names one fault.", ("errors", errors));
 
+    /// <summary>What is wrong with the body and with a header, of which at least one is there: faults all at once, of other problems the first.</summary>
+    public static ProblemHttpResult Together(ProblemHttpResult? ofBody, ProblemHttpResult? ofHeader) =>
+        FaultsOf(ofBody) is { } some && FaultsOf(ofHeader) is { } others ? Invalid([.. some, .. others]) : ofBody ?? ofHeader!;
+
+    private static IReadOnlyList<InvalidInput>? FaultsOf(ProblemHttpResult? problem) =>
+        problem?.ProblemDetails.Extensions.TryGetValue("errors", out var errors) == true ? (IReadOnlyList<InvalidInput>)errors! : null;
+
     public static ProblemHttpResult NotFound(string orderId) => Problem(
         StatusCodes.Status404NotFound, "order-not-found", "There is no such order.", null, ("order_id", orderId));
 

@@ -1,6 +1,4 @@
-using System.Globalization;
 using Amazon.DynamoDBv2;
-using Amazon.DynamoDBv2.Model;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using Pipeline.Core;
@@ -35,18 +33,19 @@ internal static class WarehouseEndpoint
     /// <summary>A change needs about a second; a gateway and clients give up after some more.</summary>
     public const int WaitMax = 5_000;
 
-    private static readonly string[] Parameters = ["min_version", "wait_ms"];
-
     /// <summary>Between two looks: short against the second that a change takes, and ten queries a second for who waits.</summary>
     private static readonly TimeSpan LookPause = TimeSpan.FromMilliseconds(100);
 
     public static async Task<IResult> GetAsync(
-        string order_id, HttpContext http, WarehouseView warehouse, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time, ILogger<Program> log)
+        string order_id, HttpContext http, WarehouseView warehouse, MerchantLimits limits, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table, TimeProvider time,
+        ILogger<Program> log)
     {
-        var faults = Read(http.Request.Query, out var minVersion, out var wait);
-        if (faults.Count > 0)
+        var query = new QueryReader(http.Request.Query, "min_version", "wait_ms");
+        var minVersion = query.Whole("min_version", 1, OrderSchemas.VersionMax);
+        var wait = TimeSpan.FromMilliseconds(query.Whole("wait_ms", 0, WaitMax, otherwise: 0));
+        if (query.Faults.Count > 0)
         {
-            return Problems.Invalid(faults);
+            return Problems.Invalid(query.Faults);
         }
 
         if (!OrderSchemas.IsId(order_id))
@@ -59,8 +58,14 @@ internal static class WarehouseEndpoint
             return Problems.NoWarehouse();
         }
 
+        using var place = limits.AskWarehouse(http.Merchant());
+        if (!place.IsAcquired)
+        {
+            return Problems.TooMany(1);
+        }
+
         var started = time.GetTimestamp();
-        var order = await FindAsync(order_id, http, dynamo, table);
+        var order = await OrdersEndpoints.FindOwnAsync(order_id, http, dynamo, table);
         try
         {
             while (true)
@@ -108,40 +113,5 @@ internal static class WarehouseEndpoint
                 : null,
             WaitedMs = (long)waited.TotalMilliseconds,
         };
-    }
-
-    /// <summary>The merchant's order as the table has it; null when there is none.</summary>
-    private static async Task<Order?> FindAsync(string orderId, HttpContext http, IAmazonDynamoDB dynamo, IOptions<OrdersTableOptions> table)
-    {
-        var found = await dynamo.GetItemAsync(
-            new GetItemRequest(table.Value.TableName, new Dictionary<string, AttributeValue> { ["order_id"] = new(orderId) }) { ConsistentRead = true },
-            http.RequestAborted);
-        return found.IsItemSet && found.Item.GetValueOrDefault("merchant_id")?.S == http.Merchant() ? OrderItems.ToOrder(found.Item) : null;
-    }
-
-    private static List<InvalidInput> Read(IQueryCollection query, out long minVersion, out TimeSpan wait)
-    {
-        var faults = query.Keys.Where(name => !Parameters.Contains(name)).Order(StringComparer.Ordinal)
-            .Select(name => new InvalidInput("is not a known parameter", Parameter: name)).ToList();
-        minVersion = Number("min_version", null, 1, OrderSchemas.VersionMax);
-        wait = TimeSpan.FromMilliseconds(Number("wait_ms", 0, 0, WaitMax));
-        return faults;
-
-        long Number(string name, long? otherwise, long least, long most)
-        {
-            var values = query[name];
-            if (values.Count == 0 && otherwise is { } value)
-            {
-                return value;
-            }
-
-            if (values.Count == 1 && long.TryParse(values[0], NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most)
-            {
-                return number;
-            }
-
-            faults.Add(new InvalidInput(string.Create(CultureInfo.InvariantCulture, $"must be given once, a whole number from {least} to {most}"), Parameter: name));
-            return least;
-        }
     }
 }

@@ -23,7 +23,7 @@ internal sealed class WarehouseView(NpgsqlDataSource? database) : IAsyncDisposab
     public const string ConnectionStringName = "warehouse";
 
     /// <summary>Connections of one process; each is held for the milliseconds of a query, also by those who wait.</summary>
-    private const int ConnectionsMax = 10;
+    public const int ConnectionsMax = 10;
 
     /// <summary>To connect, for a connection that is free, and for a query that finds one row by its key.</summary>
     private const int TimeoutSeconds = 3;

@@ -82,6 +82,18 @@ public sealed class BadInputTests(OrdersApi api) : IClassFixture<OrdersApi>, IAs
     }
 
     [Fact]
+    public async Task Faults_of_the_body_and_of_a_header_are_told_together()
+    {
+        await Holds(HttpMethod.Post, "/orders", """{"currency":"BRL","items":[],"payments":[]}""", "Idempotency-Key", "", "#/customer", "Idempotency-Key");
+        await Holds(HttpMethod.Post, "/orders/batch", """{"orders":[]}""", "Idempotency-Key", "", "#/orders", "Idempotency-Key");
+        await Holds(HttpMethod.Put, "/orders/any/status", """{"status":"lost"}""", "If-Match", "1", "#/status", "If-Match");
+        await Holds(HttpMethod.Patch, "/orders/any", """{}""", "If-Match", "1", "#/customer", "If-Match");
+
+        async Task Holds(HttpMethod method, string path, string body, string header, string value, params string[] places) =>
+            (await api.SendAsAsync(OrdersApi.Merchant, method, path, JsonNode.Parse(body), (header, value))).Invalid(places);
+    }
+
+    [Fact]
     public async Task A_thousand_items_are_one_fault()
     {
         var body = OrdersApi.SampleOrder();

@@ -37,6 +37,27 @@ public sealed class OpenApiTests(OrdersDatabase database) : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_document_names_the_headers_that_an_answer_may_have()
+    {
+        var operations = (await DocumentAsync())["paths"]!;
+
+        Assert.Equal(
+            "201: ETag Idempotent-Replayed Location, 401: WWW-Authenticate, 403: WWW-Authenticate, 409: Idempotent-Replayed Retry-After, 429: Retry-After, 503: Retry-After",
+            HeadersOf("/orders", "post"));
+        Assert.Equal(
+            "200: Idempotent-Replayed, 401: WWW-Authenticate, 403: WWW-Authenticate, 409: Idempotent-Replayed Retry-After, 429: Retry-After, 503: Retry-After",
+            HeadersOf("/orders/batch", "post"));
+        Assert.Equal(
+            "200: ETag, 401: WWW-Authenticate, 403: WWW-Authenticate, 429: Retry-After, 503: Retry-After",
+            HeadersOf("/orders/{order_id}/status", "put"));
+
+        string HeadersOf(string path, string operation) => string.Join(", ", operations[path]![operation]!["responses"]!.AsObject()
+            .Where(response => response.Value!["headers"] is not null)
+            .OrderBy(response => response.Key, StringComparer.Ordinal)
+            .Select(response => $"{response.Key}: {string.Join(' ', response.Value!["headers"]!.AsObject().Select(header => header.Key).Order(StringComparer.Ordinal))}"));
+    }
+
+    [Fact]
     public async Task Every_reference_of_the_document_leads_somewhere()
     {
         var document = await DocumentAsync();
