@@ -32,7 +32,7 @@ static WebApplication Build(EmulatorOptions options, StackPlan plan)
     builder.Services.AddSingleton(options);
     builder.Services.AddSingleton(plan);
     builder.Services.AddSingleton(TimeProvider.System);
-    builder.Services.AddSingleton(_ => new Telemetry(options.TraceAttribute));
+    builder.Services.AddSingleton(_ => new Telemetry(options.TraceAttribute, options.Region));
 
     // The local servers. They may be restarted under the emulator: it waits and tries again itself.
     builder.Services.AddSingleton<IAmazonDynamoDB>(_ => new AmazonDynamoDBClient());

@@ -16,6 +16,7 @@ public sealed class Telemetry : IDisposable
     private const int LinksMax = 128;
 
     private readonly string _traceAttribute;
+    private readonly string _region;
     private readonly ActivitySource _source = new(Name);
     private readonly Meter _meter;
     private readonly Counter<long> _batches;
@@ -26,9 +27,10 @@ public sealed class Telemetry : IDisposable
     private readonly Histogram<double> _invocations;
 
     /// <param name="traceAttribute">The attribute of an item with the W3C traceparent of the request that wrote it.</param>
-    public Telemetry(string traceAttribute)
+    /// <param name="region">The region that the functions are told to be in.</param>
+    public Telemetry(string traceAttribute, string region)
     {
-        _traceAttribute = traceAttribute;
+        (_traceAttribute, _region) = (traceAttribute, region);
         // The scope tells the meters of several emulators in one process apart.
         _meter = new Meter(Name, version: null, tags: null, scope: this);
         _batches = _meter.CreateCounter<long>("lambda.event_source.batches", "{batch}", "Batches sent to the function, again after a failure.");
@@ -52,6 +54,7 @@ public sealed class Telemetry : IDisposable
         function,
         batch.Count,
         RequestsOf(batch),
+        new("messaging.system", "aws_dynamodb_streams"),
         new("aws.dynamodb.stream.shard_id", origin.ShardId),
         new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
         new("lambda.batch.failed_attempts", batch.FailedAttempts));
@@ -64,7 +67,10 @@ public sealed class Telemetry : IDisposable
             $"invoke {function}",
             ActivityKind.Client,
             requests is [var only] ? only : default,
-            [new("faas.invoked_name", function), new("messaging.batch.message_count", records), .. tags],
+            [
+                new("faas.invoked_name", function), new("faas.invoked_provider", "aws"), new("faas.invoked_region", _region),
+                new("messaging.operation.type", "process"), new("messaging.operation.name", "invoke"), new("messaging.batch.message_count", records), .. tags,
+            ],
             requests.Select(request => new ActivityLink(request)));
 
     /// <summary>The requests that wrote the records: those of a single one go on with its trace.</summary>

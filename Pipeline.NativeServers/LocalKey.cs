@@ -1,8 +1,12 @@
 using System.Security.Cryptography;
+using System.Text;
 
 namespace Pipeline.NativeServers;
 
-/// <summary>Secrets of this machine's own pipeline: random bytes in a file that only its user can read, kept between runs.</summary>
+/// <summary>
+/// Secrets of this machine's own pipeline: random bytes in a file that only its user can read, kept between runs. They stand there
+/// in Base64, the form in which settings have them, so the file can also be given where a file with the key is asked for.
+/// </summary>
 public static class LocalKey
 {
     /// <summary>Beside the servers' data: what personal data is protected with here.</summary>
@@ -24,7 +28,7 @@ public static class LocalKey
             }
 
             using var stream = new FileStream(file, options);
-            stream.Write(RandomNumberGenerator.GetBytes(KeyBytes));
+            stream.Write(Encoding.ASCII.GetBytes(Convert.ToBase64String(RandomNumberGenerator.GetBytes(KeyBytes))));
         }
         catch (IOException) when (File.Exists(file))
         {
@@ -38,6 +42,14 @@ public static class LocalKey
     public static byte[]? Find(string folder, string name)
     {
         var file = Path.Combine(folder, name);
-        return File.Exists(file) ? File.ReadAllBytes(file) : null;
+        if (!File.Exists(file))
+        {
+            return null;
+        }
+
+        var content = File.ReadAllBytes(file);
+
+        // Versions before this one wrote the bytes themselves. Their keys are in use.
+        return content.Length == KeyBytes ? content : Convert.FromBase64String(Encoding.ASCII.GetString(content));
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
@@ -38,6 +39,9 @@ public sealed class S3ObjectWriter(IAmazonS3 s3, string bucket) : IObjectWriter
             request.Metadata[name] = value;
         }
 
+        // Named as OpenTelemetry's semantic conventions for AWS calls and for S3 say.
+        using var activity = ProcessOrders.Activities.StartActivity("S3.PutObject", ActivityKind.Client);
+        activity?.SetTag("rpc.system", "aws-api").SetTag("rpc.service", "S3").SetTag("rpc.method", "PutObject").SetTag("aws.s3.bucket", bucket).SetTag("aws.s3.key", key);
         try
         {
             await s3.PutObjectAsync(request, cancellationToken);

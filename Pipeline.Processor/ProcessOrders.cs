@@ -88,6 +88,7 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
         var key = changes.Count > 0 ? changes.Key : null;
         using (var activity = StartActivity(traceParents, context))
         {
+            activity?.SetTag("messaging.batch.message_count", changes.Count + poison.Count);
             activity?.SetTag("pipeline.changes", changes.Count);
             activity?.SetTag("pipeline.quarantined", poison.Count);
             activity?.SetTag("pipeline.object_key", key);
@@ -159,9 +160,6 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
 
     private async Task WriteChangeFileAsync(string key, ChangeFileWriter changes, ILambdaContext context, CancellationToken cancellationToken)
     {
-        // Named as OpenTelemetry's semantic conventions for AWS calls and for S3 say.
-        using var activity = Activities.StartActivity("S3.PutObject", ActivityKind.Client);
-        activity?.SetTag("rpc.system", "aws-api").SetTag("rpc.service", "S3").SetTag("rpc.method", "PutObject").SetTag("aws.s3.key", key);
         await objects.PutAsync(key, changes.Finish(), ChangeFile.ContentType, Metadata(changes.Count, context), cancellationToken);
     }
 
@@ -204,7 +202,7 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
 
     private static Activity? StartActivity(List<string> traceParents, ILambdaContext context)
     {
-        var activity = Activities.StartBatch("process_orders", traceParents);
+        var activity = Activities.StartBatch("process_orders", "aws_dynamodb_streams", traceParents);
         activity?.SetTag("faas.invocation_id", context.AwsRequestId);
         return activity;
     }

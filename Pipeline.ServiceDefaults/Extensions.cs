@@ -107,7 +107,8 @@ public static class Extensions
         if (request.Headers.TryGetValues("X-Amz-Target", out var targets)
             && targets.First().Split('.') is [var service, var operation])
         {
-            var name = service.Split('_')[0];
+            // The conventions have the service's id: SQS, where the protocol has AmazonSQS.
+            var name = service.Split('_')[0].Replace("Amazon", "", StringComparison.Ordinal);
             activity.SetTag("rpc.system", "aws-api");
             activity.SetTag("rpc.service", name);
             activity.SetTag("rpc.method", operation);
@@ -135,13 +136,16 @@ public static class Extensions
 
     /// <summary>
     /// A call to a server that no request and no span of the service asked for is a poll. Several a second would
-    /// bury the traces of orders.
+    /// bury the traces of orders. A batch is recorded with any of the requests that it is linked to, whatever the share: else a
+    /// request's trace would end where it met others.
     /// </summary>
     private sealed class NoPollsSampler(double share) : Sampler
     {
         private readonly TraceIdRatioBasedSampler _others = new(share);
 
         public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) =>
-            samplingParameters.Kind == ActivityKind.Client ? new(SamplingDecision.Drop) : _others.ShouldSample(samplingParameters);
+            samplingParameters.Kind == ActivityKind.Client ? new(SamplingDecision.Drop)
+            : samplingParameters.Links?.Any(link => link.Context.TraceFlags.HasFlag(ActivityTraceFlags.Recorded)) == true ? new(SamplingDecision.RecordAndSample)
+            : _others.ShouldSample(samplingParameters);
     }
 }

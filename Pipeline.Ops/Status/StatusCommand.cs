@@ -21,7 +21,7 @@ internal static class StatusCommand
         var command = new Command(
             "status",
             "Show where things are: items in the table, the oldest change that is not read yet, change files and quarantine in the bucket, "
-            + "rows in the warehouse, the last load, how long writes took to get there, and files not yet loaded. The parts are asked while the pipeline works, so their numbers are "
+            + "rows in the warehouse, the last load, how long writes took until their load began (the load itself comes on top), and files not yet loaded. The parts are asked while the pipeline works, so their numbers are "
             + "of slightly different instants. Exit code 0 when every part answered, 2 when one could not be reached (its row says why).")
         {
             emulator, json,
@@ -75,7 +75,7 @@ internal static class StatusCommand
             : null);
         Row("freshness", report.Warehouse is { } shown
             ? shown.Freshness is { } fresh
-                ? string.Create(CultureInfo.InvariantCulture, $"p50 {fresh.P50:0.00} s, p95 {fresh.P95:0.00} s, p99 {fresh.P99:0.00} s from write to load, of {fresh.Writes:N0} writes in the last hour")
+                ? string.Create(CultureInfo.InvariantCulture, $"p50 {fresh.P50:0.00} s, p95 {fresh.P95:0.00} s, p99 {fresh.P99:0.00} s from write to the beginning of its load, of {fresh.Writes:N0} writes in the last hour")
                 : "no writes in the last hour"
             : null);
         console.Write(rows);

@@ -18,7 +18,7 @@ namespace Pipeline.LambdaEmulator.Tests;
 public sealed class MetricsTests : IAsyncLifetime
 {
     private readonly string _state = Directory.CreateTempSubdirectory().FullName;
-    private readonly Telemetry _telemetry = new("trace_parent");
+    private readonly Telemetry _telemetry = new("trace_parent", "us-east-1");
     private ScriptedStream _stream = null!;
     private FunctionHost _function = null!;
 
@@ -113,6 +113,12 @@ public sealed class MetricsTests : IAsyncLifetime
         // Other tests of this process have spans, too.
         var linked = spans.SelectMany(span => span.Links).Select(link => Convert.ToInt64(link.Context.TraceId.ToHexString(), 16));
         Assert.Equal(requests, linked.Where(requests.Contains));
+
+        // The conventions of OpenTelemetry for messaging and for calls of functions.
+        var batch = Assert.Single(spans, span => span.Links.Any(link => Convert.ToInt64(link.Context.TraceId.ToHexString(), 16) == requests[0]));
+        Assert.Equal(
+            ["aws_dynamodb_streams", "process", 4, "aws", "us-east-1"],
+            ((string[])["messaging.system", "messaging.operation.type", "messaging.batch.message_count", "faas.invoked_provider", "faas.invoked_region"]).Select(tag => batch.GetTagItem(tag)));
     }
 
     private CollectedMeasurement<double> Age()

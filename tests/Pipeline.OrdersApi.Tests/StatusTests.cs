@@ -68,6 +68,10 @@ public sealed class StatusTests(OrdersDatabase database) : IAsyncLifetime
             VALUES ('a', 1, '1', false, now(), '{EmptyDocument}', now()), ('b', 2, '3', true, now(), '{EmptyDocument}', now());
             INSERT INTO order_changes (order_id, version, sequence_number, event_id, operation, changed_at, document, loaded_at)
             SELECT 'b', n, n::text, 'e', 'insert', now(), '{EmptyDocument}', now() FROM generate_series(1, 3) n;
+            -- From no second to a hundred; a removal and a snapshot with times of long ago do not count.
+            INSERT INTO order_changes (order_id, version, sequence_number, event_id, operation, changed_at, updated_at, document, loaded_at)
+            SELECT 'f', n, n::text, 'e', CASE WHEN n % 2 = 0 THEN 'insert' ELSE 'modify' END, now(), now() - make_interval(secs => n), '{EmptyDocument}'::json, now() FROM generate_series(0, 100) n
+            UNION ALL SELECT 'g', 1, n::text, 'e', CASE WHEN n % 2 = 0 THEN 'remove' ELSE 'snapshot' END, now(), now() - interval '1 day', '{EmptyDocument}', now() FROM generate_series(1, 50) n;
             INSERT INTO waiting_changes (order_id, version, sequence_number, event_id, operation, changed_at, document, waiting_since)
             VALUES ('c', 2, '5', 'e', 'modify', now(), '{EmptyDocument}', now());
             INSERT INTO load_failures VALUES ('x', 'y', 'broken', 1, now(), now());
@@ -91,7 +95,7 @@ public sealed class StatusTests(OrdersDatabase database) : IAsyncLifetime
              "stream":{"oldest_unread_ms":1500,"mappings":[{"function":"process_orders","state":"Enabled"}]},
              "change_files":{"files":2,"bytes":8},
              "quarantine":{"files":1,"bytes":2,"newest":"orders/quarantine/dt=2026-05-04/e.json"},
-             "warehouse":{"orders":2,"removed":1,"order_changes":3,"waiting_changes":1,"files_loaded":2,"files_failing":1,"last_load_at":"2026-05-04T12:00:01+00:00","last_load_rows":7},
+             "warehouse":{"orders":2,"removed":1,"order_changes":154,"waiting_changes":1,"files_loaded":2,"files_failing":1,"last_load_at":"2026-05-04T12:00:01+00:00","last_load_rows":7,"freshness":{"writes":101,"p50":50,"p95":95,"p99":99}},
              "not_loaded":{"files":1,"oldest":"orders/changes/dt=2026-05-04/hour=12/b.parquet"},
              "unreachable":{}}
             """);

@@ -3,7 +3,10 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json.Nodes;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using OpenTelemetry.Trace;
 using Pipeline.IntegrationTests;
 using Pipeline.NativeServers;
 
@@ -118,6 +121,9 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
 
         var created = await _api.CreateAsync(OrdersApi.SampleOrder());
         await _api.SendAsync(HttpMethod.Get, "/health");
+        // A call of SQS, as far as its header goes.
+        using var toQueue = new HttpRequestMessage(HttpMethod.Post, "/nowhere") { Headers = { { "X-Amz-Target", "AmazonSQS.SendMessage" } } };
+        await _api.SendAsync(toQueue);
 
         // The server's span ends after the answer has left: it is waited for.
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
@@ -135,6 +141,7 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
         Assert.Equal(
             ["aws-api", "DynamoDB", "PutItem", "aws.dynamodb", "PutItem"],
             ((string[])["rpc.system", "rpc.service", "rpc.method", "db.system.name", "db.operation.name"]).Select(tag => call.GetTagItem(tag)));
+        Assert.Equal(("SQS", "SendMessage"), (Assert.Single(spans, span => Is(span, "SQS.SendMessage")) is var send ? send.GetTagItem("rpc.service") : null, send.GetTagItem("rpc.method")));
         Assert.Equal(created.Json["trace_parent"]!.GetValue<string>(), request.Id);
         Assert.DoesNotContain(spans, span => span.Recorded && Is(span, "GET /health"));
 
@@ -168,6 +175,30 @@ public sealed class TelemetryTests(OrdersDatabase database) : IAsyncLifetime
 
         // The last two digits of a traceparent say whether the trace is recorded.
         Assert.EndsWith(isTraced ? "-01" : "-00", order!["trace_parent"]!.GetValue<string>(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_batch_is_recorded_with_any_of_its_requests_whatever_the_share()
+    {
+        var builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings { ApplicationName = "a service with batches" });
+        builder.Configuration["OTEL_TRACES_SAMPLER_ARG"] = "0";
+        builder.ConfigureOpenTelemetry();
+        using var host = builder.Build();
+        _ = host.Services.GetRequiredService<TracerProvider>();
+        using var source = new ActivitySource("a service with batches");
+
+        Assert.True(IsRecorded(ActivityTraceFlags.None, ActivityTraceFlags.Recorded));
+        Assert.False(IsRecorded(ActivityTraceFlags.None, ActivityTraceFlags.None));
+        Assert.False(IsRecorded());
+
+        bool IsRecorded(params ActivityTraceFlags[] requests)
+        {
+            Activity.Current = null;
+            using var batch = source.StartActivity(
+                "load", ActivityKind.Consumer, default(ActivityContext),
+                links: requests.Select(flags => new ActivityLink(new ActivityContext(ActivityTraceId.CreateRandom(), ActivitySpanId.CreateRandom(), flags, isRemote: true))));
+            return batch?.Recorded == true;
+        }
     }
 
     [Fact]

@@ -29,7 +29,7 @@ internal sealed class OrderPipeline
     private static readonly Guid MappingId = new("11111111-2222-3333-4444-555555555555");
 
     /// <summary>Nobody listens to spans and metrics, so one of each does for all runs.</summary>
-    private static readonly Telemetry EmulatorTelemetry = new("trace_parent");
+    private static readonly Telemetry EmulatorTelemetry = new("trace_parent", "us-east-1");
     private static readonly LoaderTelemetry LoadTelemetry = new(new Meters(), new LoaderStatus());
 
     /// <summary>The worker wants one; its migrations are not part of what is simulated, so it never gets to connect.</summary>

@@ -219,8 +219,7 @@ public class ProcessOrdersTests
         Assert.Equal([One[3..35]], span.Links.Select(link => link.Context.TraceId.ToString()));
         Assert.Equal((One[3..35], One[36..52]), (span.TraceId.ToString(), span.ParentSpanId.ToString()));
         Assert.Equal(4, span.GetTagItem("pipeline.changes"));
-        var put = Assert.Single(ended, activity => activity.ParentSpanId == span.SpanId);
-        Assert.Equal(("S3.PutObject", span.GetTagItem("pipeline.object_key")), (put.OperationName, put.GetTagItem("aws.s3.key")));
+        Assert.Equal(("aws_dynamodb_streams", 4), (span.GetTagItem("messaging.system"), span.GetTagItem("messaging.batch.message_count")));
 
         var root = Assert.Single(ended, IsOfBatch(911));
         Assert.Equal([One[3..35], Other[3..35]], root.Links.Select(link => link.Context.TraceId.ToString()));

@@ -19,7 +19,7 @@ public sealed class MappingTests : IAsyncLifetime
 
     private readonly string _state = Directory.CreateTempSubdirectory().FullName;
     private readonly List<int> _processed = [];
-    private readonly Telemetry _telemetry = new("trace_parent");
+    private readonly Telemetry _telemetry = new("trace_parent", "us-east-1");
     private readonly FakeTimeProvider _time = new(DateTimeOffset.UtcNow);
     private ScriptedStream _stream = null!;
     private FunctionHost _function = null!;

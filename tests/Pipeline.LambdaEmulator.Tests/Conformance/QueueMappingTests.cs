@@ -16,7 +16,7 @@ public sealed class QueueMappingTests : IAsyncLifetime
     private static readonly TimeSpan VisibilityTimeout = TimeSpan.FromSeconds(60);
 
     private readonly FakeTimeProvider _time = new();
-    private readonly Telemetry _telemetry = new("trace_parent");
+    private readonly Telemetry _telemetry = new("trace_parent", "us-east-1");
     private readonly CancellationTokenSource _ends = new();
 
     /// <summary>What the function got: an id and which receive of it that was.</summary>
