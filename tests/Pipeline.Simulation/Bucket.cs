@@ -11,15 +11,15 @@ internal sealed class Bucket(int pageSize)
 {
     private readonly SortedList<string, ObjectContent> _objects = new(StringComparer.Ordinal);
 
-    private readonly Dictionary<string, IReadOnlyList<string>> _parkedAtListing = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, IReadOnlyList<string>> _quarantineAtListing = new(StringComparer.Ordinal);
 
     public IEnumerable<(string Key, ObjectContent Content)> Objects => _objects.Select(o => (o.Key, o.Value));
 
     public void Put(string key, ReadOnlyMemory<byte> bytes) =>
         _objects[key] = new ObjectContent(XxHash3.HashToUInt64(bytes.Span).ToString("x16", CultureInfo.InvariantCulture), bytes.ToArray());
 
-    /// <summary>What was in quarantine when the process last began to list it.</summary>
-    public IReadOnlyList<string> ParkedAtListing(Process process) => _parkedAtListing.GetValueOrDefault(process.Name, []);
+    /// <summary>What was parked and what was discarded when the process last began to list the quarantine.</summary>
+    public IReadOnlyList<string> QuarantineAtListing(Process process) => _quarantineAtListing.GetValueOrDefault(process.Name, []);
 
     public void Delete(string key) => _objects.Remove(key);
 
@@ -29,7 +29,7 @@ internal sealed class Bucket(int pageSize)
     {
         if (prefix == Names.QuarantinePrefix && startAfter is null)
         {
-            _parkedAtListing[process.Name] = [.. _objects.Keys.Where(key => key.StartsWith(prefix, StringComparison.Ordinal))];
+            _quarantineAtListing[process.Name] = [.. _objects.Keys.Where(Parking.Holds)];
         }
 
         var found = new List<ObjectInfo>();

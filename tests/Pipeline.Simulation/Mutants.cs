@@ -114,6 +114,8 @@ internal static class Mutants
             "a rebuilt warehouse has what was discarded"),
         new("discards are listed once", "Pipeline.Loader/Quarantine.cs", "        _discarded = [.. (await ListAsync(", "        _discarded = _discarded.Count > 0 ? _discarded : [.. (await ListAsync(",
             "a discarded record that is delivered again holds its order back for ever"),
+        new("discards of an empty quarantine", "Pipeline.Loader/Quarantine.cs", "        _discarded = [.. (await ListAsync(", "        _discarded = listed.Count == 0 ? _discarded : [.. (await ListAsync(",
+            "what another loader parked and an operator discarded is loaded by the one that saw neither"),
         new("snapshots are told by their order alone", "Pipeline.Loader/Sql/postgres/settled.sql", "AND p.version IN (c.version, -1)", "",
             "a parked snapshot is dropped when another one of its order is loaded", MutantMode.Postgres),
         new("snapshots are dropped", Load, "            else\n            {\n                fitting.Add(change);", "            else if (change.Operation != Operation.Snapshot)\n            {\n                fitting.Add(change);",
