@@ -11,6 +11,12 @@ internal static class OperatorCommands
     /// <summary>A replay of a day or a comparison of a large table takes minutes; what takes longer belongs into a terminal.</summary>
     private static readonly TimeSpan Deadline = TimeSpan.FromMinutes(10);
 
+    /// <summary>The lives of a hundred orders, of others each time.</summary>
+    public static string[] PlaceOrders(string api) => ["seed", "--api", api, "--generate", "100", "--seed", $"{Random.Shared.Next()}"];
+
+    /// <summary>All hours of a day, which are named by their beginnings.</summary>
+    public static string[] ReplayDayOf(DateTime utc) => ["replay", "--from", $"{utc:yyyy-MM-dd}T00:00Z", "--to", $"{utc:yyyy-MM-dd}T23:00Z"];
+
     /// <param name="builder">The resource that shows the button.</param>
     /// <param name="name">The command's name.</param>
     /// <param name="displayName">What the button says.</param>
@@ -52,8 +58,7 @@ internal static class OperatorCommands
             var output = process.StandardOutput.ReadToEndAsync(deadline.Token);
             var errors = process.StandardError.ReadToEndAsync(deadline.Token);
             await process.WaitForExitAsync(deadline.Token);
-            var message = Shown(await output, await errors);
-            return process.ExitCode == 0 ? CommandResults.Success(message) : CommandResults.Failure($"Exit code {process.ExitCode}. {message}");
+            return ResultOf(process.ExitCode, await output, await errors);
         }
         catch (OperationCanceledException)
         {
@@ -62,10 +67,12 @@ internal static class OperatorCommands
         }
     }
 
-    /// <summary>The end of what it printed: the result stands last.</summary>
-    private static string Shown(string output, string errors)
+    /// <summary>What it printed, and when it failed also what it has to say about that; of both the end, where the result stands.</summary>
+    internal static ExecuteCommandResult ResultOf(int exitCode, string output, string errors)
     {
-        var text = (string.IsNullOrWhiteSpace(output) ? errors : output).Trim();
-        return text.Length <= MessageLengthMax ? text : "…" + text[^MessageLengthMax..];
+        var hasFailed = exitCode != 0;
+        var text = (hasFailed || string.IsNullOrWhiteSpace(output) ? $"{output.TrimEnd()}\n{errors}" : output).Trim();
+        var shown = text.Length <= MessageLengthMax ? text : "…" + text[^MessageLengthMax..];
+        return hasFailed ? CommandResults.Failure($"Exit code {exitCode}. {shown}") : CommandResults.Success(shown);
     }
 }

@@ -70,7 +70,7 @@ try
         "Place 100 orders",
         new CommandOptions { IconName = "Cart", Description = "Sends the whole lives of 100 generated orders through the API." },
         settings,
-        () => ["seed", "--api", api.GetEndpoint("http").Url, "--generate", "100", "--seed", $"{Random.Shared.Next()}"]);
+        () => OperatorCommands.PlaceOrders(api.GetEndpoint("http").Url));
     loader.WithOperatorCommand(
         "reconcile",
         "Reconcile",
@@ -82,7 +82,7 @@ try
         "Replay today",
         new CommandOptions { IconName = "ArrowRepeatAll", Description = "Loads the change files of today (UTC) again; what is there stays as it is." },
         settings,
-        () => ["replay", "--from", $"{DateTime.UtcNow:yyyy-MM-dd}T00:00Z", "--to", $"{DateTime.UtcNow:yyyy-MM-dd}T23:00Z"]);
+        () => OperatorCommands.ReplayDayOf(DateTime.UtcNow));
 
     Console.WriteLine("A token for the Orders API, for the merchant m-1 and 12 hours (another: dotnet run --project Pipeline.Ops -- token --help):");
     Console.WriteLine($"TOKEN={issuer.Token("m-1", TimeSpan.FromHours(12), LocalIssuer.AllScopes)}");

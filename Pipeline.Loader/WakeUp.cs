@@ -3,6 +3,8 @@ using Amazon.Lambda.Core;
 using Amazon.Lambda.RuntimeSupport;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Trace;
 
 namespace Pipeline.Loader;
 
@@ -12,13 +14,17 @@ namespace Pipeline.Loader;
 /// them back. What is left over waits for the next one, at the latest the one of the five-minute schedule.
 /// </summary>
 public sealed class WakeUp(
-    Loader loader, IMigrator migrator, NpgsqlDataSource database, IOptions<LoaderOptions> options, TimeProvider time, ILogger<WakeUp> logger)
+    Loader loader, IMigrator migrator, NpgsqlDataSource database, TracerProvider traces, MeterProvider metrics,
+    IOptions<LoaderOptions> options, TimeProvider time, ILogger<WakeUp> logger)
 {
     /// <summary>With less left no turn is begun: one takes some seconds as a rule, and is worth nothing when it is cut off.</summary>
     private static readonly TimeSpan TurnTimeMin = TimeSpan.FromSeconds(30);
 
     /// <summary>Kept back, so that a failure is reported and not found out by Lambda's timeout.</summary>
     private static readonly TimeSpan ResponseTime = TimeSpan.FromSeconds(5);
+
+    /// <summary>For the spans, and again for the metrics, to leave: within the time that is kept back.</summary>
+    private static readonly TimeSpan FlushTimeMax = TimeSpan.FromSeconds(1);
 
     /// <summary>
     /// As many wake-ups as FIFO queues hand out at once (Pipeline.Cdk/WarehouseLoader.cs): others stand behind them. There is
@@ -110,8 +116,10 @@ public sealed class WakeUp(
         }
         finally
         {
-            // Lambda freezes the process now; the connections would not outlive a long sleep.
+            // Lambda freezes the process now; the connections would not outlive a long sleep, and what is told would be late.
             database.Clear();
+            traces.ForceFlush((int)FlushTimeMax.TotalMilliseconds);
+            metrics.ForceFlush((int)FlushTimeMax.TotalMilliseconds);
         }
     }
 }

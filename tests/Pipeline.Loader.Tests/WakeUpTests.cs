@@ -1,8 +1,12 @@
+using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
+using OpenTelemetry;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Trace;
 using Pipeline.Core;
 
 namespace Pipeline.Loader.Tests;
@@ -30,6 +34,23 @@ public sealed class WakeUpTests
         await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
         Assert.Equal(5, warehouse.Ledger.Count);
         Assert.Equal(1, migrator.Runs);
+    }
+
+    [Fact]
+    public async Task Spans_and_metrics_leave_before_Lambda_freezes_the_process_also_after_a_failure()
+    {
+        using var harness = new Harness(new MemoryWarehouse());
+        var migrator = new Migrations { Failure = new WarehouseException(WarehouseFault.Unavailable, "away") };
+        await using var nowhere = Nowhere();
+        using var spans = new FlushedSpans();
+        using var metrics = new FlushedMetrics();
+        var wakeUp = Create(harness, migrator, nowhere, Sdk.CreateTracerProviderBuilder().AddProcessor(spans), Sdk.CreateMeterProviderBuilder().AddReader(metrics));
+
+        await Assert.ThrowsAsync<WarehouseException>(() => wakeUp.HandleAsync(1, TwoMinutes, Cancelled));
+        Assert.Equal((1, 1), (spans.Times, metrics.Times));
+        migrator.Failure = null;
+        await wakeUp.HandleAsync(1, TwoMinutes, Cancelled);
+        Assert.Equal((2, 2), (spans.Times, metrics.Times));
     }
 
     [Fact]
@@ -173,8 +194,24 @@ public sealed class WakeUpTests
 
     private static string Secret(string content) => JsonSerializer.Serialize(new { ARN = "arn:aws:secret:a/b", SecretString = content });
 
-    private static WakeUp Create(Harness harness, IMigrator migrator, NpgsqlDataSource database) =>
-        new(harness.Loader, migrator, database, harness.Options, harness.Time, NullLogger<WakeUp>.Instance);
+    private static WakeUp Create(Harness harness, IMigrator migrator, NpgsqlDataSource database) => Create(harness, migrator, database, Sdk.CreateTracerProviderBuilder(), Sdk.CreateMeterProviderBuilder());
+
+    private static WakeUp Create(Harness harness, IMigrator migrator, NpgsqlDataSource database, TracerProviderBuilder traces, MeterProviderBuilder metrics) =>
+        new(harness.Loader, migrator, database, traces.Build(), metrics.Build(), harness.Options, harness.Time, NullLogger<WakeUp>.Instance);
+
+    private sealed class FlushedSpans : BaseProcessor<Activity>
+    {
+        public int Times { get; private set; }
+
+        protected override bool OnForceFlush(int timeoutMilliseconds) => ++Times > 0;
+    }
+
+    private sealed class FlushedMetrics : MetricReader
+    {
+        public int Times { get; private set; }
+
+        protected override bool OnCollect(int timeoutMilliseconds) => ++Times > 0;
+    }
 
     /// <summary>Never connected to: the warehouse is in memory.</summary>
     private static NpgsqlDataSource Nowhere() => NpgsqlDataSource.Create("Host=127.0.0.1;Port=1");
