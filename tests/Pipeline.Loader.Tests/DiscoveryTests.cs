@@ -19,7 +19,7 @@ public class DiscoveryTests
 
         Assert.Equal([key], Assert.Single(_warehouse.Loads));
         Assert.Equal(
-            [$"{Names.ChangesPrefix}dt=2026-11-24/hour=07/", $"{Names.ChangesPrefix}dt=2026-11-24/hour=08/", Names.QuarantinePrefix],
+            [$"{Names.ChangesPrefix}dt=2026-11-24/hour=07/", $"{Names.ChangesPrefix}dt=2026-11-24/hour=08/", Names.QuarantinePrefix, Names.DiscardedPrefix],
             harness.Objects.Listings.Select(l => l.Prefix));
     }
 
