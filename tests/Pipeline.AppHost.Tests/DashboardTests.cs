@@ -12,6 +12,7 @@ namespace Pipeline.AppHost.Tests;
 /// The real dashboard over the running pipeline, in a real browser. The pictures in the README come from here:
 /// DASHBOARD_SCREENSHOTS says where to put them.
 /// </summary>
+[Collection(StandIn.OneAtATime)]
 public sealed partial class DashboardTests : IDisposable
 {
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(180);

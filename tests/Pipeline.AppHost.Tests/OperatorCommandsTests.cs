@@ -11,6 +11,7 @@ using Pipeline.NativeServers;
 namespace Pipeline.AppHost.Tests;
 
 /// <summary>The dashboard's buttons, pressed without the dashboard.</summary>
+[Collection(StandIn.OneAtATime)]
 public sealed class OperatorCommandsTests
 {
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;

@@ -6,6 +6,9 @@ namespace Pipeline.AppHost.Tests;
 /// <summary>An application of small shell scripts, in a folder of its own, that a test starts and stops.</summary>
 internal sealed class StandIn : IAsyncDisposable
 {
+    /// <summary>The collection of the tests that start one: two that started at the same moment would both take the preferred port for free.</summary>
+    public const string OneAtATime = "one at a time";
+
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(20);
 
     private readonly CancellationTokenSource _stop = new();

@@ -6,6 +6,7 @@ using Aspire.Hosting.Orchestration;
 namespace Pipeline.AppHost.Tests;
 
 /// <summary>The stand-in for Aspire.Hosting, with real processes.</summary>
+[Collection(StandIn.OneAtATime)]
 public sealed class StandInTests
 {
     private const string Sleeps = "exec sleep 1000";
