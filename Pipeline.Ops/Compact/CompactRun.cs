@@ -210,7 +210,8 @@ internal sealed class CompactRun(
         var parts = group.Files.Where(part => part.Key != key).ToList();
         await Parallel.ForEachAsync(
             parts,
-            new ParallelOptions { MaxDegreeOfParallelism = DeletesAtOnce, CancellationToken = cancellationToken },
+            // On the caller's scheduler, which is the default one but in the simulation.
+            new ParallelOptions { MaxDegreeOfParallelism = DeletesAtOnce, CancellationToken = cancellationToken, TaskScheduler = TaskScheduler.Current },
             async (part, ct) => await objects.DeleteAsync(part.Key, ct));
         await forget([.. parts.Select(part => part.Key)], cancellationToken);
         _merged += parts.Count;

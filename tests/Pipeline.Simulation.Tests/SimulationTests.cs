@@ -151,6 +151,8 @@ public class SimulationTests
 
         public ISimulatedWarehouse Anew() => new MemoryWarehouse();
 
+        public Task ForgetLedgerAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) => _inner.ForgetLedgerAsync(keys, cancellationToken);
+
         public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
             _inner.LoadedAsync(firstKey, lastKey, cancellationToken);
 

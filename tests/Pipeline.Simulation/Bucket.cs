@@ -80,7 +80,8 @@ internal sealed class BucketPort(Caller caller, Bucket bucket) : IObjectWriter, 
             _ =>
             {
                 caller.World.Count(key.StartsWith(Names.QuarantinePrefix, StringComparison.Ordinal) ? "object: parked by the loader, or once more"
-                    : key.StartsWith(Names.DiscardedPrefix, StringComparison.Ordinal) ? "object: discarded" : "object: redriven");
+                    : key.StartsWith(Names.DiscardedPrefix, StringComparison.Ordinal) ? "object: discarded"
+                    : ObjectKeys.IsCompacted(key) ? "object: compacted" : "object: redriven");
                 bucket.Put(key, bytes);
                 return true;
             },
@@ -92,7 +93,7 @@ internal sealed class BucketPort(Caller caller, Bucket bucket) : IObjectWriter, 
         Port.Delete, key,
         _ =>
         {
-            caller.World.Count("object: left the quarantine");
+            caller.World.Count(key.StartsWith(Names.ChangesPrefix, StringComparison.Ordinal) ? "object: merged into another" : "object: left the quarantine");
             bucket.Delete(key);
             return true;
         },

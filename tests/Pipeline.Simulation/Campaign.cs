@@ -141,6 +141,7 @@ internal static class Exercise
         "waiting: free", "waiting: not free yet", "load: has to wait",
         "object: parked by the loader, or once more", "object: discarded", "object: redriven", "object: left the quarantine",
         "redrive: Written", "redrive: StillUndecodable", "redrive: Discarded", "redrive: Gone", "discard: Discarded", "discard: AlreadyDiscarded",
+        "object: compacted", "object: merged into another", "compaction: done", "compaction: failed",
         "operator: done", "operator: failed", "backfill: done", "backfill: failed",
         "at rest: a backfill alone tells of an order", "at rest: a backfilled order is discarded",
     ];

@@ -29,6 +29,7 @@ internal enum Port
     MergeCurrent,
     RecordLedger,
     Commit,
+    ForgetLedger,
 }
 
 /// <summary>What may go wrong with one call.</summary>
@@ -147,6 +148,8 @@ internal sealed class Faults
     {
         Port.List or Port.GetRecords or Port.DescribeStream or Port.ReadLedger or Port.CountWaiting => 0.4,
         Port.ForgetFailure or Port.RecordFailure or Port.Releasable or Port.ForgetWaiting or Port.HoldBack or Port.Delete => 6,
+        // Reached only where many calls before it went well, which is where faults are rare.
+        Port.ForgetLedger => 30,
         _ => 2,
     };
 

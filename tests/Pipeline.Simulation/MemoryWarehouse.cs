@@ -27,6 +27,9 @@ internal interface ISimulatedWarehouse : IWarehouse
     /// </summary>
     void Settle();
 
+    /// <summary>Takes files that are gone out of the ledger.</summary>
+    Task ForgetLedgerAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken);
+
     /// <summary>An empty one of the same kind, for what is built anew. It may take the place of this one.</summary>
     ISimulatedWarehouse Anew();
 }
@@ -57,6 +60,12 @@ internal sealed class MemoryWarehouse : ISimulatedWarehouse
     }
 
     public ISimulatedWarehouse Anew() => new MemoryWarehouse();
+
+    public Task ForgetLedgerAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken)
+    {
+        _ledger.RemoveAll(l => keys.Contains(l.Key));
+        return Task.CompletedTask;
+    }
 
     public Task<IReadOnlySet<(string Key, string ETag)>> LoadedAsync(string firstKey, string lastKey, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlySet<(string, string)>>(_ledger

@@ -122,6 +122,8 @@ internal static class Mutants
             "an order that the stream has no record of never arrives"),
         new("what is gone goes on failing", Load, "                await warehouse.ForgetFailureAsync(files[i].File.Key, cancellationToken);\n", "",
             "a file is noted as failing for ever that somebody took away"),
+        new("compaction leaves a change out", "Pipeline.Ops/Compact/CompactRun.cs", "foreach (var change in news)", "foreach (var change in news.Skip(1))",
+            "a rebuilt warehouse lacks what was in a merged file"),
         new("sweep without the past", "Pipeline.Loader/Discovery.cs", "new Sweep(IsFull: true, now, StartAfter: null)", "new Sweep(IsFull: true, now, ObjectKeys.ChangePartition(now))",
             "files in older partitions are never found"),
 

@@ -12,6 +12,7 @@ using Pipeline.LambdaEmulator.Functions;
 using Pipeline.LambdaEmulator.Stack;
 using Pipeline.Loader;
 using Pipeline.Ops;
+using Pipeline.Ops.Compact;
 using Pipeline.Ops.Quarantine;
 using Pipeline.Processor;
 
@@ -254,6 +255,9 @@ internal sealed class OrderPipeline
             case OperationKind.ReadTable:
                 ReadTable(operation);
                 break;
+            case OperationKind.Compact:
+                Compact();
+                break;
             case OperationKind.Discard:
                 Operate(desk => DiscardAsync(desk, operation.Target));
                 break;
@@ -360,6 +364,27 @@ internal sealed class OrderPipeline
         }
 
         void Again() => _world.After(_chance.Time(0.5, 5), Write);
+    }
+
+    /// <summary>The present hour counts as closed, too: files come to it while its other ones are merged.</summary>
+    private void Compact()
+    {
+        var process = NewProcess("compaction");
+        var calls = CallsOf(process);
+        var warehouse = new WarehousePort(calls, Warehouse, State);
+        var run = new CompactRun(
+            new BucketPort(calls, Bucket), warehouse, warehouse.ForgetLedgerAsync, process.GetUtcNow().AddHours(1), new CompactLimits(RowsMax: 6), dryRun: false);
+        process.Ended += reason =>
+        {
+            _world.Count(reason is null ? "compaction: done" : "compaction: failed");
+
+            // Another compaction may have taken away what this one wrote.
+            if (reason is not (null or Loader.ObjectStoreException or WarehouseException or OperatorException))
+            {
+                _world.Violate($"the compaction failed: {reason}");
+            }
+        };
+        process.Start(() => run.RunAsync(CancellationToken.None));
     }
 
     /// <summary>A command of the operator's is a process of its own; a killed one is not started again.</summary>

@@ -3,6 +3,7 @@ using Npgsql;
 using Pipeline.Core;
 using Pipeline.Loader;
 using Pipeline.NativeServers;
+using Pipeline.Ops.Compact;
 
 namespace Pipeline.Simulation;
 
@@ -188,6 +189,9 @@ internal sealed class PostgresRun(PostgresWarehouse warehouse, NpgsqlDataSource 
     }
 
     public ISimulatedWarehouse Anew() => fresh();
+
+    public Task ForgetLedgerAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) =>
+        Call(() => Done(CompactCommand.ForgetAsync(queries, keys, cancellationToken)), cancellationToken);
 
     public WarehouseContent Read() => _content ??= ReadAsync().GetAwaiter().GetResult();
 

@@ -40,6 +40,9 @@ internal enum OperationKind
 
     /// <summary>All items are read from the table, as by a backfill, and written to a change file some time later.</summary>
     ReadTable,
+
+    /// <summary>The operator merges small change files into large ones.</summary>
+    Compact,
     KillEmulator,
     StopEmulator,
     PauseEmulator,
@@ -180,6 +183,11 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         if (settings.OrdersBefore > 0 || chance.OneIn(4))
         {
             Add(chance.Between(1, 2), [OperationKind.ReadTable]);
+        }
+
+        if (chance.OneIn(4))
+        {
+            Add(chance.Between(1, 2), [OperationKind.Compact]);
         }
 
         if (settings.FaultRate > 0)

@@ -50,6 +50,10 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
     public Task ForgetWaitingAsync(Change change, CancellationToken cancellationToken) =>
         SendAsync(Port.ForgetWaiting, change.OrderId, () => Done(_warehouse.ForgetWaitingAsync(change, CancellationToken.None)), cancellationToken);
 
+    /// <summary>The files are gone: a compaction's last step, which is none of the loader's.</summary>
+    public Task ForgetLedgerAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) =>
+        SendAsync(Port.ForgetLedger, null, () => Done(_warehouse.ForgetLedgerAsync(keys, CancellationToken.None)), cancellationToken);
+
     public async Task<IWarehouseLoad> BeginAsync(CancellationToken cancellationToken)
     {
         var load = new Load(this);
