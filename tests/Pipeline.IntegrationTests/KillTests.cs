@@ -44,6 +44,7 @@ public class KillTests(PipelineFixture pipeline)
             {
                 await Task.Delay(random.Next(PauseMaxMs), Cancelled);
                 Assert.False(load.IsCompleted, $"The load ended before the kills did: {load.Exception}");
+                AssertNoneEndedByItself();
                 rounds.Add((victims, await KillAsync(victims, random)));
                 Tell($"{rounds.Sum(round => round.Killed.Length)} of {kills}: {string.Join(" and ", victims.Select(v => v.Name))}, recovered in {rounds[^1].Recovery.TotalSeconds:0.00} s");
             }
@@ -57,9 +58,13 @@ public class KillTests(PipelineFixture pipeline)
         // Each round wrote one order more, to see when it arrives.
         var written = await load + rounds.Count;
         await pipeline.AwaitEqualAsync(before + written, Cancelled);
-        Assert.All(pipeline.Processes, process => Assert.True(process.Value.IsRunning, $"{process.Key} ended by itself:\n{process.Value.Log}"));
+        AssertNoneEndedByItself();
         Tell($"{kills} kills in {watch.Elapsed.TotalSeconds:0} s; {written} accepted writes, each in the history once; reconcile: equal\n{Table(rounds)}");
     }
+
+    /// <summary>Before each kill, too: a process that is gone already would be "killed" and started again.</summary>
+    private void AssertNoneEndedByItself() =>
+        Assert.All(pipeline.Processes, process => Assert.True(process.Value.IsRunning, $"{process.Key} ended by itself:\n{process.Value.Log}"));
 
     /// <summary>Every process that the pipeline consists of, and the warehouse's server.</summary>
     private List<Victim> Victims()
