@@ -12,18 +12,18 @@ public static class TraceLinks
     /// A span linked to each request. The changes of one request go on with its trace; those of several belong to none
     /// (OpenTelemetry's semantic conventions for messaging, "Consumer spans").
     /// </summary>
-    /// <param name="source">Of the span.</param>
-    /// <param name="name">Of the span.</param>
-    /// <param name="messagingSystem">Where the batch comes from; the conventions have no name for streams of DynamoDB and for files in S3.</param>
-    /// <param name="changes">The batch.</param>
-    public static Activity? StartBatch(this ActivitySource source, string name, string messagingSystem, IEnumerable<Change> changes) =>
-        StartBatch(source, name, messagingSystem, changes.Where(change => NamesItsRequest(change.Operation)).Select(change => change.TraceParent).OfType<string>());
+    /// <remarks>
+    /// Without messaging.system: a stream of DynamoDB and a bucket are none to the conventions, and the dashboard would show it in
+    /// the place of the span's name.
+    /// </remarks>
+    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<Change> changes) =>
+        StartBatch(source, name, changes.Where(change => NamesItsRequest(change.Operation)).Select(change => change.TraceParent).OfType<string>());
 
     /// <summary>A removal leaves no item to write its traceparent on; the one in its image is of the write before it.</summary>
     public static bool NamesItsRequest(Operation operation) => operation != Operation.Remove;
 
     /// <summary>The same from the changes' traceparents.</summary>
-    public static Activity? StartBatch(this ActivitySource source, string name, string messagingSystem, IEnumerable<string> traceParents)
+    public static Activity? StartBatch(this ActivitySource source, string name, IEnumerable<string> traceParents)
     {
         if (!source.HasListeners())
         {
@@ -37,10 +37,6 @@ public static class TraceLinks
             .Take(LinksMax)
             .ToList();
         return source.StartActivity(
-            name,
-            ActivityKind.Consumer,
-            requests is [var only] ? only : default,
-            [new("messaging.system", messagingSystem), new("messaging.operation.type", "process"), new("messaging.operation.name", name)],
-            requests.Select(request => new ActivityLink(request)));
+            name, ActivityKind.Consumer, requests is [var only] ? only : default, links: requests.Select(request => new ActivityLink(request)));
     }
 }

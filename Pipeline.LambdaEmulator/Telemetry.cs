@@ -54,7 +54,6 @@ public sealed class Telemetry : IDisposable
         function,
         batch.Count,
         RequestsOf(batch),
-        new("messaging.system", "aws_dynamodb_streams"),
         new("aws.dynamodb.stream.shard_id", origin.ShardId),
         new("lambda.batch.first_sequence_number", batch.First.SequenceNumber),
         new("lambda.batch.failed_attempts", batch.FailedAttempts));
@@ -69,7 +68,7 @@ public sealed class Telemetry : IDisposable
             requests is [var only] ? only : default,
             [
                 new("faas.invoked_name", function), new("faas.invoked_provider", "aws"), new("faas.invoked_region", _region),
-                new("messaging.operation.type", "process"), new("messaging.operation.name", "invoke"), new("messaging.batch.message_count", records), .. tags,
+                new("messaging.batch.message_count", records), .. tags,
             ],
             requests.Select(request => new ActivityLink(request)));
 

@@ -44,8 +44,7 @@ public sealed class LoaderTelemetry : IDisposable
 
     public Activity? StartLoad(IReadOnlyList<Change> changes, IReadOnlyList<ChangeObject> files)
     {
-        var activity = _activities.StartBatch("load", "aws_s3", changes);
-        activity?.SetTag("messaging.batch.message_count", files.Count);
+        var activity = _activities.StartBatch("load", changes);
         activity?.SetTag("pipeline.files", files.Count);
         activity?.SetTag("pipeline.changes", changes.Count);
         return activity;

@@ -88,7 +88,6 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
         var key = changes.Count > 0 ? changes.Key : null;
         using (var activity = StartActivity(traceParents, context))
         {
-            activity?.SetTag("messaging.batch.message_count", changes.Count + poison.Count);
             activity?.SetTag("pipeline.changes", changes.Count);
             activity?.SetTag("pipeline.quarantined", poison.Count);
             activity?.SetTag("pipeline.object_key", key);
@@ -202,7 +201,8 @@ public sealed class ProcessOrders(IObjectWriter objects, Func<CancellationToken,
 
     private static Activity? StartActivity(List<string> traceParents, ILambdaContext context)
     {
-        var activity = Activities.StartBatch("process_orders", "aws_dynamodb_streams", traceParents);
+        var activity = Activities.StartBatch("process_orders", traceParents);
+        activity?.SetTag("faas.trigger", "datasource");
         activity?.SetTag("faas.invocation_id", context.AwsRequestId);
         return activity;
     }

@@ -131,7 +131,7 @@ internal sealed class Oracle(World world)
         }
 
         // A file of somebody else's fails for as long as it is there.
-        if (content.Failing.FirstOrDefault(key => !pipeline.Junk.Contains(key) || pipeline.Bucket.Get(key) is null) is { } failing)
+        if (content.Failing.FirstOrDefault(key => !pipeline.Junk.Contains(key) || (pipeline.Bucket.Get(key) is null && !pipeline.State.NotedLate.Contains(key))) is { } failing)
         {
             return $"{failing} is noted as failing";
         }

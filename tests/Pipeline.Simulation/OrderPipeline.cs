@@ -62,7 +62,7 @@ internal sealed class OrderPipeline
         Table = new OrdersTable(world, schedule.Settings, schedule.Seed);
         Bucket = bucket ?? new Bucket(schedule.Settings.ListPage);
         Warehouse = warehouse;
-        State = new WarehouseState(committed);
+        State = new WarehouseState(committed, key => Bucket.Get(key) is not null);
         _lambdaSkew = Skew();
         _client = NewProcess("client");
         _client.Ended += reason =>

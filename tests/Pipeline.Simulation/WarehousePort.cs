@@ -27,7 +27,14 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
     public Task<int> RecordFailureAsync(ObjectInfo file, string reason, DateTimeOffset at, CancellationToken cancellationToken)
     {
         _caller.World.Count("load: file failed");
-        return SendAsync(Port.RecordFailure, file.Key, () => _warehouse.RecordFailureAsync(file, reason, at, CancellationToken.None), cancellationToken);
+        return SendAsync(
+            Port.RecordFailure, file.Key,
+            () =>
+            {
+                _state.FailureNoted(file.Key);
+                return _warehouse.RecordFailureAsync(file, reason, at, CancellationToken.None);
+            },
+            cancellationToken);
     }
 
     public Task ForgetFailureAsync(string key, CancellationToken cancellationToken) =>
@@ -297,7 +304,8 @@ internal sealed class WarehousePort(Caller caller, ISimulatedWarehouse warehouse
 
 /// <summary>What all connections to the warehouse share.</summary>
 /// <param name="committed">Called at every commit, with the process that it is of.</param>
-internal sealed class WarehouseState(Action<Process> committed)
+/// <param name="isThere">Whether the bucket has such an object now.</param>
+internal sealed class WarehouseState(Action<Process> committed, Func<string, bool> isThere)
 {
     /// <summary>The cause of the refusals is mended: from now on every value is taken.</summary>
     public bool IsMended { get; set; }
@@ -305,4 +313,18 @@ internal sealed class WarehouseState(Action<Process> committed)
     public bool Refuses(IEnumerable<Change> changes) => !IsMended && changes.Any(c => c.MerchantId == Item.RefusedMark);
 
     public void Committed(Process process) => committed(process);
+
+    /// <summary>
+    /// Noted as failing when they were gone: the late call of a loader, maybe of one that is gone as well. The note stays until a
+    /// loader starts.
+    /// </summary>
+    public HashSet<string> NotedLate { get; } = new(StringComparer.Ordinal);
+
+    public void FailureNoted(string key)
+    {
+        if (!isThere(key))
+        {
+            NotedLate.Add(key);
+        }
+    }
 }
