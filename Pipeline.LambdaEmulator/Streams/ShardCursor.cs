@@ -59,9 +59,12 @@ public sealed class ShardCursor(StreamSource stream, string shardId, ShardPositi
         }
         catch (AmazonDynamoDBException e) when (e.ErrorCode == "TrimmedDataAccessException")
         {
+            // Nothing was passed over when the oldest record that is left is what was asked for. (DynamoDB Local answers so to an
+            // iterator from before the first record of a shard.)
+            var wasAtBeginning = Position is ShardPosition.TrimHorizon;
             _iterator = null;
             Position = new ShardPosition.TrimHorizon();
-            return new StreamPage([], IsEnd: false, Trimmed: true);
+            return new StreamPage([], IsEnd: false, Trimmed: !wasAtBeginning);
         }
     }
 }

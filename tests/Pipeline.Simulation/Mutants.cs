@@ -80,7 +80,7 @@ internal static class Mutants
             "a shard is read before the one that it continues"),
         new("empty shard never ends", "Pipeline.LambdaEmulator/EventSource/ShardWorker.cs", "if (page.IsEnd)", "if (page.IsEnd && page.Records.Count > 0)",
             "behind a closed shard without records nothing is read any more"),
-        new("trimmed is the end", "Pipeline.LambdaEmulator/Streams/ShardCursor.cs", "return new StreamPage([], IsEnd: false, Trimmed: true);", "return new StreamPage([], IsEnd: true);",
+        new("trimmed is the end", "Pipeline.LambdaEmulator/Streams/ShardCursor.cs", "return new StreamPage([], IsEnd: false, Trimmed: !wasAtBeginning);", "return new StreamPage([], IsEnd: true);",
             "what the stream still holds behind trimmed records is skipped"),
         new("timeout acknowledges", "Pipeline.LambdaEmulator/Functions/LambdaFunction.cs",
             "TryComplete(invocation.RequestId, new InvocationOutcome.Failed(\n            \"Sandbox.Timedout\",",
