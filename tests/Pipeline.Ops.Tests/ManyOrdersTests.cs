@@ -14,6 +14,8 @@ namespace Pipeline.Ops.Tests;
 /// </summary>
 public class ManyOrdersTests(OpsServers servers)
 {
+    internal const string CountSetting = "PIPELINE_ORDERS";
+
     private const int ByDefault = 2_000;
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
@@ -21,7 +23,7 @@ public class ManyOrdersTests(OpsServers servers)
     [Fact]
     public async Task Four_small_differences_are_found_among_many_orders()
     {
-        var count = int.Parse(Environment.GetEnvironmentVariable("PIPELINE_ORDERS") ?? $"{ByDefault}", CultureInfo.InvariantCulture);
+        var count = int.Parse(Environment.GetEnvironmentVariable(CountSetting) ?? $"{ByDefault}", CultureInfo.InvariantCulture);
         await using var world = await servers.CreateWorldAsync();
         var filled = await new TableFiller(world).FillAsync(count, seed: 1, Cancelled);
         Tell($"{count:N0} orders written to the table in {filled.TotalSeconds:0.0} s");

@@ -35,7 +35,8 @@ public sealed class OpsServers : IAsyncLifetime
         await PostgresServer.InitializeAsync(_folder, Migrated);
         foreach (var definition in new[]
         {
-            DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived: true),
+            // A million orders, which take minutes, need the better compiler and collector.
+            DynamoDbLocal.Define(LoopbackPorts.Free(), dataDirectory: null, isShortLived: Environment.GetEnvironmentVariable(ManyOrdersTests.CountSetting) is null),
             S3Server.Define(LoopbackPorts.Free(), dataDirectory: null),
             PostgresServer.Define(LoopbackPorts.Free(), _folder, isDurable: false),
         })
