@@ -70,9 +70,9 @@ public class SimulationTests
     [Fact]
     public void Running_a_schedule_with_the_faults_that_it_had_is_the_same_run()
     {
-        var drawn = RunOne(Schedule.Of(138));
+        // Not every schedule meets one.
+        var drawn = Enumerable.Range(1, 100).Select(seed => RunOne(Schedule.Of((ulong)seed))).First(run => run.Schedule.Faults!.Count > 0);
 
-        Assert.NotEmpty(drawn.Schedule.Faults!);
         Assert.Equal(drawn.TraceHash, RunOne(drawn.Schedule).TraceHash);
     }
 

@@ -12,10 +12,12 @@ public sealed class ObjectWriterTests
     [Fact]
     public async Task A_PUT_has_a_span_that_names_bucket_and_key()
     {
+        // Made before the listener, which a source asks while it is being made and not yet to be compared with.
+        var activities = ProcessOrders.Activities;
         var ended = new ConcurrentQueue<Activity>();
         using var listener = new ActivityListener
         {
-            ShouldListenTo = source => source == ProcessOrders.Activities,
+            ShouldListenTo = source => source == activities,
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
             ActivityStopped = ended.Enqueue,
         };
