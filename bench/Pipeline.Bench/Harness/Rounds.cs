@@ -40,16 +40,20 @@ internal static class Rounds
     /// <summary>Fewer would say little about a noisy machine.</summary>
     public const int Min = 10;
 
-    /// <param name="rounds">How many pairs are kept; one more is run first, for code that is not compiled yet and caches that are empty.</param>
+    /// <param name="rounds">How many pairs are kept.</param>
     /// <param name="ours">Gives one measurement.</param>
     /// <param name="against">Gives one measurement in the same unit.</param>
     /// <param name="done">Told the share of the rounds that is done.</param>
     /// <param name="cancellationToken">Ends it between two measurements.</param>
+    /// <param name="warmUps">
+    /// Pairs that are run first and not kept, for code that is not compiled yet and caches that are empty. A server process needs more of
+    /// them than code of this one: what it is asked often is compiled again, for some ten thousand requests.
+    /// </param>
     public static async Task<Pairs> RunAsync(
-        int rounds, Func<Task<double>> ours, Func<Task<double>> against, Action<double> done, CancellationToken cancellationToken)
+        int rounds, Func<Task<double>> ours, Func<Task<double>> against, Action<double> done, CancellationToken cancellationToken, int warmUps = 1)
     {
         var (oursValues, againstValues) = (new List<double>(rounds), new List<double>(rounds));
-        for (var round = 0; round <= rounds; round++)
+        for (var round = 1 - warmUps; round <= rounds; round++)
         {
             var oursFirst = round % 2 == 0;
             var first = await (oursFirst ? ours : against)();
@@ -62,7 +66,7 @@ internal static class Rounds
                 againstValues.Add(oursFirst ? second : first);
             }
 
-            done((round + 1) / (rounds + 1.0));
+            done((round + warmUps) / (double)(rounds + warmUps));
         }
 
         return new Pairs(new Sample(oursValues), new Sample(againstValues));
