@@ -90,6 +90,12 @@ internal sealed class OrderTable(IAmazonDynamoDB dynamo, string name, ReadBudget
     /// <summary>Of BatchGetItem, which takes at most 100 keys.</summary>
     public const int KeysMax = 100;
 
+    /// <summary>
+    /// Of a Scan. DynamoDB ends a page at 1 MB anyway, which are about so many orders. DynamoDB Local without a limit reads all
+    /// that is left of a segment for each page, and needs hours for a million items.
+    /// </summary>
+    public const int PageItemsMax = 1_000;
+
     /// <summary>Keys that a BatchGetItem leaves over are asked for again, so often; each time after the SDK's own retries.</summary>
     private const int LeftOverAttemptsMax = 8;
 
@@ -117,6 +123,7 @@ internal sealed class OrderTable(IAmazonDynamoDB dynamo, string name, ReadBudget
             ConsistentRead = true,
             Segment = segment,
             TotalSegments = segments,
+            Limit = PageItemsMax,
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
             ExclusiveStartKey = startAfter is null ? null : Key(startAfter),
         };

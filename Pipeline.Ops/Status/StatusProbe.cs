@@ -70,7 +70,7 @@ internal sealed class StatusProbe(
     /// <summary>Reads the whole table, page by page, without its content: the count that DescribeTable gives is hours old.</summary>
     private async Task<TableStatus> CountItemsAsync(CancellationToken cancellationToken)
     {
-        var request = new ScanRequest(table) { Select = Select.COUNT };
+        var request = new ScanRequest(table) { Select = Select.COUNT, Limit = OrderTable.PageItemsMax };
         long items = 0;
         do
         {

@@ -110,7 +110,7 @@ public class PersonalDataTests(PipelineFixture pipeline)
     private async Task<List<Dictionary<string, AttributeValue>>> CustomersAsync(bool decodable = false)
     {
         var customers = new List<Dictionary<string, AttributeValue>>();
-        var request = new ScanRequest { TableName = Names.Table, ConsistentRead = true };
+        var request = new ScanRequest { TableName = Names.Table, ConsistentRead = true, Limit = 1_000 };
         do
         {
             var page = await pipeline.DynamoDb.ScanAsync(request, Cancelled);

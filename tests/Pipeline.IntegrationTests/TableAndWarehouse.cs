@@ -50,7 +50,7 @@ internal static class TableAndWarehouse
         IAmazonDynamoDB dynamoDb, string table, CancellationToken cancellationToken)
     {
         var items = new Dictionary<string, (long, JsonNode)>();
-        var request = new ScanRequest { TableName = table, ConsistentRead = true };
+        var request = new ScanRequest { TableName = table, ConsistentRead = true, Limit = 1_000 };
         do
         {
             var page = await dynamoDb.ScanAsync(request, cancellationToken);

@@ -217,7 +217,7 @@ public sealed class IdempotencyKillTests(OrdersDatabase database, ITestOutputHel
     private async Task<List<(string Key, string Body)>> ReadTableAsync()
     {
         var orders = new List<(string, string)>();
-        var scan = new ScanRequest(_tables.TableName) { ConsistentRead = true };
+        var scan = new ScanRequest(_tables.TableName) { ConsistentRead = true, Limit = 1_000 };
         do
         {
             var page = await _tables.Table.ScanAsync(scan, Cancelled);

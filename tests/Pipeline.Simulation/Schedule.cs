@@ -159,6 +159,9 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         {
             Add(chance.Between(1, 2), [OperationKind.WriteRefused]);
             Add(chance.Below(2), [OperationKind.MendWarehouse]);
+
+            // One snapshot of an order may be refused, and another one loaded.
+            Add(chance.Below(3), [OperationKind.ReadTable]);
         }
 
         if (settings.OrdersBefore > 0 || operations.Exists(o => o.Kind is OperationKind.WritePoison or OperationKind.WriteRefused))
