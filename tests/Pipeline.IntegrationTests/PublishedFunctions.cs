@@ -4,54 +4,74 @@ using System.IO.Compression;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Pipeline.Core;
 
 namespace Pipeline.IntegrationTests;
 
 /// <summary>
 /// What a deployment uploads: the functions published as cdk.json does, and packed as the synthesized stack says, with the
-/// template that says which archive is whose.
+/// template that says which archive is whose. Made once for the tests of a class.
 /// </summary>
-internal sealed class PublishedFunctions(string root, string folder)
+public sealed partial class PublishedFunctions : IAsyncLifetime
 {
     private static readonly string[] Projects = ["Pipeline.OrdersApi", "Pipeline.Processor", "Pipeline.Loader"];
 
+    internal const string OnlyForGlibc = "The native program is for Linux with glibc, and made there.";
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("published-functions-").FullName;
     private JsonObject _resources = [];
     private JsonObject _assets = [];
 
-    public string TemplatePath => Path.Combine(folder, "cdk.out", $"{Names.Stack}.template.json");
+    internal static bool CanBeNativeHere =>
+        OperatingSystem.IsLinux() && !RuntimeInformation.RuntimeIdentifier.Contains("musl", StringComparison.Ordinal);
 
-    public async Task MakeAsync(CancellationToken cancellationToken)
+    public string TemplatePath => Path.Combine(_folder, "cdk.out", $"{Names.Stack}.template.json");
+
+    public async ValueTask InitializeAsync()
     {
+        if (OperatingSystem.IsWindows())
+        {
+            // The stack refuses to be synthesized with archives from there, and what would use them is skipped.
+            return;
+        }
+
+        var cancellationToken = TestContext.Current.CancellationToken;
         // As cdk.json publishes, from what is built already: the same files, in the configuration of this test.
         var configuration = new DirectoryInfo(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar)).Name;
-        var published = Path.Combine(folder, "publish");
+        var published = Path.Combine(_folder, "publish");
         foreach (var project in Projects)
         {
-            await RunAsync(
-                ["publish", Path.Combine(root, project), "--no-build", "--configuration", configuration, "-p:UseAppHost=false", "--output", Path.Combine(published, project)],
+            await SucceedAsync(
+                ["publish", InRepository(project), "--no-build", "--configuration", configuration, "-p:UseAppHost=false", "--output", Path.Combine(published, project)],
                 [],
                 cancellationToken);
         }
 
-        await RunAsync(
+        await SucceedAsync(
             ["exec", ServiceProcess.OutputOf("Pipeline.Cdk")],
             new()
             {
-                ["CDK_OUTDIR"] = Path.Combine(folder, "cdk.out"),
+                ["CDK_OUTDIR"] = Path.Combine(_folder, "cdk.out"),
                 ["CDK_CONTEXT_JSON"] = JsonSerializer.Serialize(new Dictionary<string, string>
                 {
                     ["published"] = published,
                     ["jwtIssuer"] = "https://login.example.com",
                     ["jwtAudience"] = OpenIdProvider.Audience,
                 }),
-                ["TMPDIR"] = Directory.CreateDirectory(Path.Combine(folder, "tmp")).FullName,
+                ["TMPDIR"] = Directory.CreateDirectory(Path.Combine(_folder, "tmp")).FullName,
                 ["JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"] = "20",
             },
             cancellationToken);
         _resources = JsonNode.Parse(await File.ReadAllTextAsync(TemplatePath, cancellationToken))!["Resources"]!.AsObject();
         _assets = JsonNode.Parse(await File.ReadAllTextAsync(
-            Path.Combine(folder, "cdk.out", $"{Names.Stack}.assets.json"), cancellationToken))!["files"]!.AsObject();
+            Path.Combine(_folder, "cdk.out", $"{Names.Stack}.assets.json"), cancellationToken))!["files"]!.AsObject();
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        Directory.Delete(_folder, recursive: true);
+        return ValueTask.CompletedTask;
     }
 
     public JsonObject Properties(string function) => _resources
@@ -60,23 +80,73 @@ internal sealed class PublishedFunctions(string root, string folder)
         .Select(resource => resource["Properties"]!.AsObject())
         .Single(properties => (string?)properties["FunctionName"] == function);
 
-    /// <summary>Packs the function's asset and unpacks it where Lambda would: a folder that holds nothing else.</summary>
-    public string Unpack(string function)
+    /// <summary>Packs the function's asset and unpacks it where Lambda would: a new folder below the given one, that holds nothing else.</summary>
+    public string Unpack(string function, string folder)
     {
         // The CDK's list of what to upload, and under which key.
         var key = (string)Properties(function)["Code"]!["S3Key"]!;
         var source = _assets[Path.GetFileNameWithoutExtension(key)]!["source"]!;
         Assert.Equal("zip", (string?)source["packaging"]);
         var archive = Path.Combine(folder, $"{function}.zip");
-        ZipFile.CreateFromDirectory(Path.Combine(folder, "cdk.out", (string)source["path"]!), archive);
+        ZipFile.CreateFromDirectory(Path.Combine(_folder, "cdk.out", (string)source["path"]!), archive);
         var task = Path.Combine(folder, "task", function);
         ZipFile.ExtractToDirectory(archive, task);
         return task;
     }
 
-    private static async Task RunAsync(string[] arguments, Dictionary<string, string> environment, CancellationToken cancellationToken)
+    /// <summary>
+    /// process_orders as a native program, in a folder below the given one as the runtime provided.al2023 wants it: the program
+    /// `bootstrap` and nothing else. On a machine that cannot make it the test is skipped, with what the publish said is missing.
+    /// </summary>
+    public static async Task<string> PublishNativeAsync(string folder, CancellationToken cancellationToken)
     {
-        var start = new ProcessStartInfo(Dotnet, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        Assert.SkipUnless(CanBeNativeHere, OnlyForGlibc);
+        var published = Path.Combine(folder, "native");
+        // Behind the other tests, which run at the same time; and nothing that stays behind may be as slow for others.
+        var (exitCode, output) = await RunAsync(
+            "nice",
+            [
+                "-n", "5", Dotnet, "publish", InRepository("Pipeline.Processor"), "--configuration", "Release", "--runtime", RuntimeInformation.RuntimeIdentifier,
+                "-p:NativeFunction=true", "-p:UseSharedCompilation=false", "-nodeReuse:false", "--output", published,
+            ],
+            [],
+            cancellationToken);
+        var missing = MissingHere().Match(output);
+        Assert.SkipWhen(exitCode != 0 && missing.Success, $"The native program cannot be made here: {missing.Value.Trim()}");
+        Assert.True(exitCode == 0, $"The native program was not published:\n{output}");
+        var task = Directory.CreateDirectory(Path.Combine(folder, "task", "native")).FullName;
+        File.Copy(Path.Combine(published, "Pipeline.Processor"), Path.Combine(task, "bootstrap"));
+        return task;
+    }
+
+    /// <summary>
+    /// The words of the SDK and of eng/check-glibc.sh for a tool or a glibc that this machine has not; the linker's for a
+    /// library; NuGet's for the compiler's package that it cannot fetch.
+    /// </summary>
+    [GeneratedRegex(@"^.*(not found in PATH|publish it on an older system|\bld(\.\w+)?: (error: )?(cannot find|cannot open|unable to find)|error NU1101|error NU1301).*$", RegexOptions.Multiline)]
+    private static partial Regex MissingHere();
+
+    internal static string InRepository(string path)
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(directory.FullName, "Pipeline.sln")))
+        {
+            directory = directory.Parent ?? throw new InvalidOperationException("These tests run from below the folder that holds Pipeline.sln.");
+        }
+
+        return Path.Combine(directory.FullName, path);
+    }
+
+    private static async Task SucceedAsync(string[] arguments, Dictionary<string, string> environment, CancellationToken cancellationToken)
+    {
+        var (exitCode, output) = await RunAsync(Dotnet, arguments, environment, cancellationToken);
+        Assert.True(exitCode == 0, $"dotnet {string.Join(' ', arguments)} ended with {exitCode}:\n{output}");
+    }
+
+    internal static async Task<(int ExitCode, string Output)> RunAsync(
+        string program, string[] arguments, Dictionary<string, string> environment, CancellationToken cancellationToken)
+    {
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var (name, value) in environment)
         {
             start.Environment[name] = value;
@@ -85,8 +155,17 @@ internal sealed class PublishedFunctions(string root, string folder)
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync(cancellationToken);
         var error = process.StandardError.ReadToEndAsync(cancellationToken);
-        await process.WaitForExitAsync(cancellationToken);
-        Assert.True(process.ExitCode == 0, $"dotnet {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{await output}\n{await error}");
+        try
+        {
+            await process.WaitForExitAsync(cancellationToken);
+        }
+        finally
+        {
+            // Cancelled meanwhile, with children at work; nothing to do otherwise.
+            process.Kill(entireProcessTree: true);
+        }
+
+        return (process.ExitCode, $"{await output}\n{await error}");
     }
 
     /// <summary>The muxer of the runtime that runs this test.</summary>

@@ -14,6 +14,8 @@ using Npgsql;
 using Pipeline.Core;
 using Pipeline.Loader.Tests.Redshift;
 using Pipeline.NativeServers;
+using Pipeline.Processor;
+using Pipeline.UnitTests;
 
 namespace Pipeline.IntegrationTests;
 
@@ -23,7 +25,7 @@ namespace Pipeline.IntegrationTests;
 /// the Secrets extension, which are layers of AWS's, are played here.
 /// </summary>
 [Collection(nameof(WholePipeline))]
-public sealed class PublishedFunctionsTests
+public sealed class PublishedFunctionsTests(PublishedFunctions published) : IClassFixture<PublishedFunctions>
 {
     private const string Region = "us-east-1";
     private const string AccessKey = "publishedfunctions";
@@ -36,14 +38,16 @@ public sealed class PublishedFunctionsTests
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
-    [Fact]
-    public async Task The_published_functions_carry_an_order_from_the_API_into_the_warehouse()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task The_published_functions_carry_an_order_from_the_API_into_the_warehouse(bool isNative)
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "An archive made on Windows cannot say that the API's start script is executable; deployments start elsewhere, too.");
-        var folder = Directory.CreateTempSubdirectory("published-functions-").FullName;
+        var folder = Directory.CreateTempSubdirectory("published-functions-run-").FullName;
         try
         {
-            await CarryAsync(folder);
+            await CarryAsync(folder, isNative ? await PublishedFunctions.PublishNativeAsync(folder, Cancelled) : null);
         }
         finally
         {
@@ -51,10 +55,10 @@ public sealed class PublishedFunctionsTests
         }
     }
 
-    private static async Task CarryAsync(string folder)
+    /// <param name="folder">For what this run writes.</param>
+    /// <param name="native">The folder of process_orders as a native program; null for its archive, which is managed.</param>
+    private async Task CarryAsync(string folder, string? native)
     {
-        var published = new PublishedFunctions(RepositoryRoot(), folder);
-        await published.MakeAsync(Cancelled);
         await using var servers = await Servers.StartAsync(folder, Cancelled);
         using var s3 = new AmazonS3Client(
             new BasicAWSCredentials(AccessKey, AccessKey),
@@ -145,6 +149,22 @@ public sealed class PublishedFunctionsTests
         Assert.False(idle.Headers.Contains("X-Amz-Function-Error"), loader.Log);
         Assert.False(loader.HasExited);
 
+        // What the code makes of the golden events here, process_orders as it is deployed makes of them, too, byte for byte.
+        foreach (var golden in Directory.GetFiles(Path.Combine(AppContext.BaseDirectory, "golden"), "*.json"))
+        {
+            var batch = JsonNode.Parse(await File.ReadAllTextAsync(golden, Cancelled))!["event"]!.AsObject();
+            var expected = new MemoryObjects();
+            await new ProcessOrders(expected, _ => ValueTask.FromResult(new PersonalDataProtector(SecretsExtension.PersonalDataKey)), TimeProvider.System)
+                .HandleAsync(JsonSerializer.SerializeToUtf8Bytes(batch), new FakeInvocation());
+            Assert.NotEmpty(expected.Stored);
+
+            Assert.Equal("""{"batchItemFailures":[]}""", (await InvokeAsync(http, Names.Function, batch)).ToJsonString());
+            foreach (var (key, content) in expected.Stored)
+            {
+                Assert.Equal(content, await ReadAsync(s3, key, Cancelled));
+            }
+        }
+
         FunctionProcess Start(string function, Dictionary<string, string> given)
         {
             var properties = published.Properties(function);
@@ -167,7 +187,9 @@ public sealed class PublishedFunctionsTests
                 environment[name] = value;
             }
 
-            return new FunctionProcess(published.Unpack(function), (string)properties["Handler"]!, environment);
+            return native is not null && function == Names.Function
+                ? new FunctionProcess(native, "bootstrap", environment)
+                : new FunctionProcess(published.Unpack(function, folder), (string)properties["Handler"]!, environment);
         }
 
         string Setting(string function, string name) => (string)published.Properties(function)["Environment"]!["Variables"]![name]!;
@@ -223,21 +245,11 @@ public sealed class PublishedFunctionsTests
     private static Task UntilAsync(Func<Task<bool>> condition, string what, FunctionProcess function) => Eventually.TrueAsync(
         async () => !function.HasExited && await condition(), Patience, () => $"{what}; the function wrote:\n{function.Log}", Cancelled);
 
-    private static string RepositoryRoot()
-    {
-        var directory = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(directory.FullName, "Pipeline.sln")))
-        {
-            directory = directory.Parent ?? throw new InvalidOperationException("These tests run from below the folder that holds Pipeline.sln.");
-        }
-
-        return directory.FullName;
-    }
-
     /// <summary>The AWS Parameters and Secrets Lambda extension: answers whoever knows the session's token.</summary>
     private sealed class SecretsExtension : IAsyncDisposable
     {
         public const string PersonalDataArn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:order-pipeline/personal-data-AbCdEf";
+        public const string PersonalDataKey = "a key of this test, which nobody else has";
         public const string SecretArn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:order-pipeline/warehouse-loader-AbCdEf";
 
         private readonly HttpListener _listener = new();
@@ -279,7 +291,7 @@ public sealed class PublishedFunctionsTests
                 var isRight = context.Request.Headers["X-Aws-Parameters-Secrets-Token"] == sessionToken
                     && context.Request.Url!.AbsolutePath == "/secretsmanager/get" && asked is SecretArn or PersonalDataArn;
                 context.Response.StatusCode = isRight ? 200 : 401;
-                var secret = asked == SecretArn ? JsonSerializer.Serialize(new { username = "loader", password }) : "a key of this test, which nobody else has";
+                var secret = asked == SecretArn ? JsonSerializer.Serialize(new { username = "loader", password }) : PersonalDataKey;
                 if (isRight)
                 {
                     Asked.Add(asked!);
