@@ -71,32 +71,39 @@ internal sealed class Reconciliation(
                 + $"{protector.KeyId}. Give the key that process_orders has, or --new-key when that was changed (docs/privacy.md).");
         }
 
-        // 1. The table, all of it: a digest for each bucket in memory, an entry for each order on disk.
+        // 1. Both sides at once. The table, all of it: a digest for each bucket in memory, an entry for each order on disk. The
+        //    warehouse, hashed over there. What changes meanwhile differs, is looked at again below, and settles.
         var description = await table.DescribeAsync(cancellationToken);
         Progress.ItemsAbout = description.ItemsAbout;
-        Progress.Phase = "reading the table";
+        Progress.Phase = "reading the table and hashing the warehouse";
         using var spool = new Spool(options.TemporaryFolder);
-        var readFrom = time.GetUtcNow();
-        var ofTable = await ScanAsync(spool, readFrom, cancellationToken);
-        var readTo = time.GetUtcNow();
-
-        // 2. The warehouse, hashed over there.
-        Progress.Phase = "hashing the warehouse";
-        var doubled = await warehouse.DoubledAsync(DoubledMax, cancellationToken);
-        var hashedFrom = time.GetUtcNow();
-        var ofWarehouse = await warehouse.DigestsAsync(cancellationToken);
-        var hashedTo = time.GetUtcNow();
+        var (readFrom, readTo, hashedTo) = (time.GetUtcNow(), default(DateTimeOffset), default(DateTimeOffset));
+        DigestSum[] ofTable = [], ofWarehouse = [];
+        IReadOnlySet<string> doubled = new HashSet<string>();
+        await BothAsync(
+            async ct =>
+            {
+                ofTable = await ScanAsync(spool, readFrom, ct);
+                readTo = time.GetUtcNow();
+            },
+            async ct =>
+            {
+                doubled = await warehouse.DoubledAsync(DoubledMax, ct);
+                ofWarehouse = await warehouse.DigestsAsync(ct);
+                hashedTo = time.GetUtcNow();
+            },
+            cancellationToken);
         _tableDigest = ofTable.Aggregate((sum, digest) => sum + digest);
         _warehouseDigest = ofWarehouse.Aggregate((sum, digest) => sum + digest);
 
-        // 3. The buckets that differ, order by order.
+        // 2. The buckets that differ, order by order.
         var buckets = doubled.Select(OrderDigest.BucketOf)
             .Concat(Enumerable.Range(0, OrderDigest.Buckets).Where(bucket => ofTable[bucket] != ofWarehouse[bucket]))
             .Distinct().Order().ToList();
         Progress.Phase = $"comparing the orders of {buckets.Count} buckets";
         using var candidates = await DescendAsync(spool, buckets, ofTable, ofWarehouse, doubled, readTo, cancellationToken);
 
-        // 4. The orders that differ, again and again.
+        // 3. The orders that differ, again and again.
         var lookedAtAgain = candidates.Count;
         var look = await LookAgainAsync(candidates, [], cancellationToken);
         RepairReport? repair = null;
@@ -121,7 +128,7 @@ internal sealed class Reconciliation(
                 StartedAt = startedAt,
                 FinishedAt = time.GetUtcNow(),
                 Table = new TableReading(description.Name, description.Arn, readFrom, readTo, _tableDigest.Count, _tableDigest.ToString()),
-                Warehouse = new WarehouseReading(warehouse.Name, hashedFrom, hashedTo, _warehouseDigest.Count, _warehouseDigest.ToString()),
+                Warehouse = new WarehouseReading(warehouse.Name, readFrom, hashedTo, _warehouseDigest.Count, _warehouseDigest.ToString()),
                 Buckets = new BucketCounts(OrderDigest.Buckets, buckets.Count),
                 LookedAtAgain = lookedAtAgain,
                 Settled = lookedAtAgain - look.Remaining.Count,
@@ -133,6 +140,12 @@ internal sealed class Reconciliation(
             };
         }
     }
+
+    /// <summary>Two things at a time. When one fails the other is cancelled.</summary>
+    private static Task BothAsync(Func<CancellationToken, Task> one, Func<CancellationToken, Task> other, CancellationToken cancellationToken) => Parallel.ForEachAsync(
+        [one, other],
+        new ParallelOptions { MaxDegreeOfParallelism = 2, CancellationToken = cancellationToken },
+        async (side, ct) => await side(ct));
 
     private static string ToolVersion =>
         typeof(Reconciliation).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";

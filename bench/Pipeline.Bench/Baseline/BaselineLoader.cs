@@ -25,6 +25,7 @@ internal sealed class BaselineLoader(NpgsqlDataSource database, IAmazonS3 s3, st
     private static readonly string OnConflict =
         " ON CONFLICT (order_id) DO UPDATE SET "
         + string.Join(", ", Columns.Skip(1).Select(column => $"{column.Name} = EXCLUDED.{column.Name}"))
+        + ", loaded_at = EXCLUDED.loaded_at"
         + " WHERE baseline_orders.version < EXCLUDED.version";
 
     public async Task CreateTableAsync(CancellationToken cancellationToken)
@@ -33,7 +34,7 @@ internal sealed class BaselineLoader(NpgsqlDataSource database, IAmazonS3 s3, st
             CREATE TABLE baseline_orders (
                 order_id text PRIMARY KEY, version integer NOT NULL, event_name text NOT NULL, merchant_id text NOT NULL, customer_id text NOT NULL,
                 status text NOT NULL, currency text NOT NULL, total_amount numeric(18, 2) NOT NULL, created_at timestamptz NOT NULL,
-                updated_at timestamptz NOT NULL, document jsonb NOT NULL)
+                updated_at timestamptz NOT NULL, document jsonb NOT NULL, loaded_at timestamptz NOT NULL DEFAULT now())
             """);
         await command.ExecuteNonQueryAsync(cancellationToken);
     }

@@ -11,6 +11,9 @@ internal static class ProcessorUse
     /// <summary>Of /proc's times; the same on every architecture that .NET runs on (proc_pid_stat(5), sysconf(3)).</summary>
     private const double TicksPerSecond = 100;
 
+    /// <summary>Its name here.</summary>
+    public const string DynamoDbLocal = "DynamoDB Local";
+
     /// <param name="names">Of processes by id; what is not there is called by what it runs.</param>
     /// <returns>Seconds by name.</returns>
     public static IReadOnlyDictionary<string, double> Read(IReadOnlyDictionary<int, string> names)
@@ -75,7 +78,7 @@ internal static class ProcessorUse
     }
 
     private static string ProgramOf(string command) =>
-        command.Contains("DynamoDBLocal", StringComparison.Ordinal) ? "DynamoDB Local"
+        command.Contains("DynamoDBLocal", StringComparison.Ordinal) ? DynamoDbLocal
         : command.Contains("postgres", StringComparison.Ordinal) ? "PostgreSQL"
         : command.Contains("s3-server", StringComparison.Ordinal) ? "the S3 server"
         : "the rest";

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using System.Reflection;
 using Pipeline.Ops;
 
 namespace Pipeline.Bench;
@@ -71,6 +72,12 @@ internal static class BenchRun
 
     private static async Task<int> RunAsync(IReadOnlyList<Stage> stages, string name, ParseResult parsed, CancellationToken cancellationToken)
     {
+        if (typeof(BenchRun).Assembly.GetCustomAttribute<DebuggableAttribute>()?.IsJITOptimizerDisabled == true)
+        {
+            await Console.Error.WriteLineAsync("This is a Debug build, whose figures say nothing: run it with -c Release.");
+            return NotMeasured;
+        }
+
         var machine = Machine.Describe();
         var isQuick = parsed.GetValue(Quick);
         var failures = new List<Failure>();

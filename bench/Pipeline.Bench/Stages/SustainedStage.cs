@@ -40,14 +40,16 @@ internal static class SustainedStage
 
         // 1. What DynamoDB Local takes in by itself: the same images, from as many writers. One round more is kept by nobody.
         using var images = context.Inputs.ItemChanges().Select(change => change.NewImage).OfType<Dictionary<string, AttributeValue>>().GetEnumerator();
+        await PutRateAsync();
+        var usedByPuts = -ServerSeconds();
         var puts = new List<double>();
-        for (var round = 0; round <= RoundsEachSide; round++)
+        for (var round = 1; round <= RoundsEachSide; round++)
         {
             context.Progress("puts without the pipeline", 0.03 * round / RoundsEachSide);
             puts.Add(await PutRateAsync());
         }
 
-        puts.RemoveAt(0);
+        usedByPuts += ServerSeconds();
 
         // 2. The pipeline, watched while the writers are at work, and until it has loaded all of it.
         var (duration, count) = (TimeSpan.FromSeconds(context.IsQuick ? 8 : 600), context.IsQuick ? 8 : 40);
@@ -80,19 +82,23 @@ internal static class SustainedStage
             context.Progress("writing through the whole pipeline", 0.03 + (0.94 * points.Count / count));
         }
 
-        var used = ProcessorUse.Shares(usedBefore, ProcessorUse.Read(names), watch.Elapsed);
+        var usedAfter = ProcessorUse.Read(names);
+        var used = ProcessorUse.Shares(usedBefore, usedAfter, watch.Elapsed);
+        var usedByWrites = usedAfter.GetValueOrDefault(ProcessorUse.DynamoDbLocal) - usedBefore.GetValueOrDefault(ProcessorUse.DynamoDbLocal);
         var last = await writing;
         watch.Restart();
         await pipeline.SeenAsync(last, cancellationToken);
         var drained = watch.Elapsed;
 
         // 3. DynamoDB Local again.
+        usedByPuts -= ServerSeconds();
         for (var round = 0; round < RoundsEachSide; round++)
         {
             context.Progress("puts without the pipeline", 0.97 + (0.03 * round / RoundsEachSide));
             puts.Add(await PutRateAsync());
         }
 
+        usedByPuts += ServerSeconds();
         var rates = points.Zip(points.Skip(1), (before, after) => (after.Loaded - before.Loaded) / (after.Seconds - before.Seconds)).ToList();
         var length = context.IsQuick ? $"{duration.TotalSeconds:F0} seconds" : $"{duration.TotalMinutes:F0} minutes";
         context.Add(new Row
@@ -104,7 +110,8 @@ internal static class SustainedStage
             Other = new Sample(puts),
             Goal = Goal.AtLeast(0.9),
             Note = string.Create(CultureInfo.InvariantCulture, $"{points[^1].Accepted:N0} writes through the API from {OrderTables.Writers} clients that do not wait; {drained.TotalSeconds:F1} s after the last one all were in the warehouse. ")
-                + $"Of all processors' time: {used}. The puts have these processors for DynamoDB Local and the client alone; here the whole pipeline, the servers and the clients share them, so the ratio is the share of DynamoDB Local in the work for one change.",
+                + $"Of all processors' time: {used}. The puts have these processors for DynamoDB Local and the client alone; here the whole pipeline, the servers and the clients share them. "
+                + string.Create(CultureInfo.InvariantCulture, $"A write costs DynamoDB Local {1000 * usedByWrites / points[^1].Accepted:F2} ms of a processor, its stream's readers included, and a bare put {1000 * usedByPuts / (puts.Count * PutsOfRound(context)):F2}."),
         });
         context.Add(new Row
         {
@@ -113,7 +120,7 @@ internal static class SustainedStage
             Unit = "s",
             Ours = Sample.Of(points.Max(point => point.Backlog) / new Sample(rates).Median),
             Goal = Goal.AtMost(10),
-            Note = string.Create(CultureInfo.InvariantCulture, $"At most {points.Max(point => point.Backlog):N0} of {points[^1].Accepted:N0} acknowledged writes were not in the warehouse when it was looked at. They lie in the stream and in the bucket, which keep them; of those no process holds more than a batch or a load."),
+            Note = string.Create(CultureInfo.InvariantCulture, $"At most {points.Max(point => point.Backlog):N0} of {points[^1].Accepted:N0} acknowledged writes were not in the warehouse when it was looked at. It is looked at {count} times; what is behind lies in the stream and in the bucket."),
         });
         AddMemory(context, points, pipeline.Services);
         context.Add(new Curve(
@@ -124,7 +131,7 @@ internal static class SustainedStage
         async Task<double> PutRateAsync()
         {
             var round = new List<Dictionary<string, AttributeValue>>();
-            for (var writes = context.IsQuick ? 200 : 2_000; round.Count < writes; round.Add(images.Current))
+            for (; round.Count < PutsOfRound(context); round.Add(images.Current))
             {
                 images.MoveNext();
             }
@@ -133,6 +140,10 @@ internal static class SustainedStage
                 round, image => dynamo.PutItemAsync(OrderTables.Orders, image, cancellationToken))) * 1000;
         }
     }
+
+    private static int PutsOfRound(StageContext context) => context.IsQuick ? 200 : 2_000;
+
+    private static double ServerSeconds() => ProcessorUse.Read(new Dictionary<int, string>()).GetValueOrDefault(ProcessorUse.DynamoDbLocal);
 
     /// <summary>What grows with every write is in the last quarter of the run 2.3 times what it is in the second one.</summary>
     private static void AddMemory(StageContext context, List<Point> points, IReadOnlyList<ServiceUnderTest> services)
@@ -154,10 +165,18 @@ internal static class SustainedStage
                 Ours = Quarter(4),
                 Other = Quarter(2),
                 Goal = Goal.AtMost(1.15),
+                Note = string.Create(CultureInfo.InvariantCulture, $"{PerMinute(points.Skip(points.Count / 3), which):+0.00;-0.00} MB a minute over the last two thirds of the run (least squares)."),
             });
 
             Sample Quarter(int number) => new([.. points.Skip((number - 1) * points.Count / 4).Take(points.Count / 4).Select(point => point.Megabytes[which])]);
         }
+    }
+
+    private static double PerMinute(IEnumerable<Point> points, int service)
+    {
+        var of = points.Select(point => (Minutes: point.Seconds / 60, Memory: point.Megabytes[service])).ToList();
+        var (minutes, memory) = (of.Average(one => one.Minutes), of.Average(one => one.Memory));
+        return of.Sum(one => (one.Minutes - minutes) * (one.Memory - memory)) / of.Sum(one => Math.Pow(one.Minutes - minutes, 2));
     }
 
     /// <summary>From the ledger: a row for each file, so that looking costs little beside the load.</summary>
