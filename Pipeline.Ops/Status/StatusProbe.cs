@@ -120,8 +120,9 @@ internal sealed class StatusProbe(
                    (SELECT count(*) FROM order_changes),
                    (SELECT count(*) FROM waiting_changes),
                    (SELECT count(*) FROM load_failures),
-                   (SELECT max(loaded_at) FROM load_ledger),
-                   (SELECT coalesce(sum(rows), 0)::bigint FROM load_ledger WHERE loaded_at = (SELECT max(loaded_at) FROM load_ledger)),
+                   -- Not from the ledger: `compact` writes to it, too, and takes rows out.
+                   (SELECT max(loaded_at) FROM order_changes),
+                   (SELECT count(*) FROM order_changes WHERE loaded_at = (SELECT max(loaded_at) FROM order_changes)),
                    f.writes, f.p50, f.p95, f.p99
             FROM (
                 SELECT count(*) AS writes,

@@ -32,8 +32,8 @@ internal sealed record FilesStatus(long Files, long Bytes, string? Newest, DateT
 /// <param name="WaitingChanges">Changes that wait behind a parked one of their order.</param>
 /// <param name="FilesLoaded">Rows of load_ledger.</param>
 /// <param name="FilesFailing">Files that the loader could not read or load so far.</param>
-/// <param name="LastLoadAt">When the latest load was committed.</param>
-/// <param name="LastLoadRows">The rows of that load's files.</param>
+/// <param name="LastLoadAt">When the latest load that brought changes began.</param>
+/// <param name="LastLoadRows">The changes that it brought.</param>
 internal sealed record WarehouseStatus(
     long Orders, long Removed, long OrderChanges, long WaitingChanges, long FilesLoaded, long FilesFailing, DateTimeOffset? LastLoadAt, long LastLoadRows)
 {
