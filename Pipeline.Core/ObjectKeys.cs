@@ -44,11 +44,18 @@ public static class ObjectKeys
 
     /// <summary>
     /// <c>orders/changes/dt=…/hour=HH/{first}-{last}-{digest}.compacted.parquet</c>: the changes of several files of that hour. The
-    /// same changes give the same key, and never that of a batch.
+    /// same changes give the same key, and never that of a batch. The digest is over the content, since a change may be there in
+    /// two forms with one event id: the file with the one form must not be written over that with the other.
     /// </summary>
-    /// <exception cref="ArgumentException"><paramref name="changes"/> is empty.</exception>
-    public static string CompactedFile(IReadOnlyList<Change> changes, DateTimeOffset hour) =>
-        $"{ChangeFile(changes, hour)[..^FileEnding.Length]}{CompactedEnding}";
+    /// <param name="changes">At least one.</param>
+    /// <param name="hour">In which partition.</param>
+    /// <param name="content">The file's bytes.</param>
+    public static string CompactedFile(IReadOnlyList<Change> changes, DateTimeOffset hour, ReadOnlySpan<byte> content)
+    {
+        var digest = new XxHash128();
+        digest.Append(content);
+        return $"{ChangeFile(changes[0].SequenceNumber, changes[^1].SequenceNumber, hour, digest)[..^FileEnding.Length]}{CompactedEnding}";
+    }
 
     public static bool IsCompacted(string key) => key.EndsWith(CompactedEnding, StringComparison.Ordinal);
 

@@ -164,7 +164,7 @@ public abstract partial class SqlWarehouse(NpgsqlDataSource database, string dia
     }
 
     /// <summary>Tells apart what the caller treats differently.</summary>
-    protected static async Task<T> CallAsync<T>(Func<Task<T>> call)
+    public static async Task<T> CallAsync<T>(Func<Task<T>> call)
     {
         try
         {

@@ -35,7 +35,7 @@ internal static class CompactCommand
         var command = new Command(
             "compact",
             "Merge the small change files of past hours into large ones with the same changes, so that listings and rebuilds are faster. Only files that "
-            + "the warehouse's ledger has are merged. It may be stopped at any time and given again; not while a rebuild or a replay runs. Exit code 0 when all is merged, 1 when files "
+            + "the warehouse's ledger has are merged. It may be stopped at any time and given again; one at a time, and not while a rebuild or a replay runs. Exit code 0 when all is merged, 1 when files "
             + "were left alone because they are gone, unreadable or changed, 2 when the store or the warehouse was away.")
         {
             olderThan, rows, dryRun, json,
@@ -75,8 +75,10 @@ internal static class CompactCommand
     }
 
     /// <summary>In the SQL that both dialects know: Redshift has no array parameters.</summary>
-    internal static async Task ForgetAsync(NpgsqlDataSource database, IReadOnlyList<string> keys, CancellationToken cancellationToken)
+    /// <exception cref="WarehouseException">Some may be forgotten; it may be called again.</exception>
+    internal static Task ForgetAsync(NpgsqlDataSource database, IReadOnlyList<string> keys, CancellationToken cancellationToken) => SqlWarehouse.CallAsync(async () =>
     {
+        var forgotten = 0;
         foreach (var chunk in keys.Chunk(KeysMax))
         {
             await using var command = database.CreateCommand(
@@ -86,9 +88,11 @@ internal static class CompactCommand
                 command.Parameters.Add(new() { Value = key });
             }
 
-            await command.ExecuteNonQueryAsync(cancellationToken);
+            forgotten += await command.ExecuteNonQueryAsync(cancellationToken);
         }
-    }
+
+        return forgotten;
+    });
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]

@@ -6,11 +6,11 @@ namespace Pipeline.Ops.Compact;
 /// <param name="DryRun">Nothing was changed; what would be merged is counted by hour, and not into how many files.</param>
 /// <param name="Files">Change files in closed hours.</param>
 /// <param name="NotLoaded">Those of them that the ledger does not have; they are left alone.</param>
-/// <param name="Merged">Small files whose changes are in a large one now (in a dry run: that may be merged).</param>
+/// <param name="Merged">Files whose changes are in a large one now (in a dry run: that may be merged).</param>
 /// <param name="Into">Large files that were written.</param>
 /// <param name="BytesBefore">Of the merged ones.</param>
 /// <param name="BytesAfter">Of the large ones.</param>
-/// <param name="LeftAlone">Files that were gone, unreadable or other ones than the ledger has when they were read.</param>
+/// <param name="LeftAlone">Files that were gone or unreadable, or became other ones than the ledger has.</param>
 internal sealed record CompactReport(bool DryRun, long Files, long NotLoaded, long Merged, long Into, long BytesBefore, long BytesAfter, long LeftAlone);
 
 /// <param name="RowsMax">Changes of a large file; a load has one file at least, and others wait for it.</param>
@@ -41,6 +41,9 @@ internal sealed class CompactRun(
 {
     private const int DeletesAtOnce = 8;
 
+    /// <summary>Without pauses: the warehouse lets a load wait for the one before it, so a conflict is with one that is over.</summary>
+    private const int ConflictAttemptsMax = 5;
+
     private long _files;
     private long _notLoaded;
     private long _merged;
@@ -49,7 +52,7 @@ internal sealed class CompactRun(
     private long _bytesAfter;
     private long _leftAlone;
 
-    /// <summary>Files in hours that are done.</summary>
+    /// <summary>Files in hours that are done, and those that are not loaded.</summary>
     public long Done { get; private set; }
 
     /// <summary>Files that are listed so far.</summary>
@@ -59,55 +62,93 @@ internal sealed class CompactRun(
     /// <exception cref="WarehouseException">The warehouse was away; likewise.</exception>
     public async Task<CompactReport> RunAsync(CancellationToken cancellationToken)
     {
-        var hour = DateTimeOffset.MinValue;
-        var files = new List<ObjectInfo>();
+        var hour = new Hour(DateTimeOffset.MinValue);
         string? after = null;
         for (var goesOn = true; goesOn;)
         {
             var page = await objects.ListAsync(Names.ChangesPrefix, after, cancellationToken);
-            after = page.Objects.Count > 0 ? page.Objects[^1].Key : after;
             goesOn = page.IsTruncated && !(ObjectKeys.TryHourOf(page.Objects[^1].Key, out var last) && last >= closedBefore);
-            foreach (var (file, itsHour) in await LoadedAsync(page.Objects, cancellationToken))
+            foreach (var next in await LoadedAsync(page, after, cancellationToken))
             {
-                if (itsHour != hour)
+                if (next.Start != hour.Start)
                 {
-                    await HourAsync(hour, files, cancellationToken);
-                    (hour, files) = (itsHour, []);
+                    await HourAsync(hour, cancellationToken);
+                    hour = next;
                 }
-
-                files.Add(file);
+                else
+                {
+                    hour.Files.AddRange(next.Files);
+                    hour.Gone.AddRange(next.Gone);
+                }
             }
+
+            after = page.Objects.Count > 0 ? page.Objects[^1].Key : after;
         }
 
-        await HourAsync(hour, files, cancellationToken);
+        await HourAsync(hour, cancellationToken);
         return new CompactReport(dryRun, _files, _notLoaded, _merged, _into, _bytesBefore, _bytesAfter, _leftAlone);
     }
 
-    /// <summary>Of a page the files of closed hours that the ledger has.</summary>
-    private async Task<List<(ObjectInfo File, DateTimeOffset Hour)>> LoadedAsync(IReadOnlyList<ObjectInfo> page, CancellationToken cancellationToken)
+    /// <summary>Of a page the closed hours, in order, with what the ledger has of them.</summary>
+    private async Task<List<Hour>> LoadedAsync(ObjectPage page, string? after, CancellationToken cancellationToken)
     {
-        var closed = new List<(ObjectInfo File, DateTimeOffset Hour)>();
-        foreach (var file in page.Where(o => o.Key.EndsWith(".parquet", StringComparison.Ordinal)))
+        var hours = new SortedDictionary<DateTimeOffset, Hour>();
+        if (page.Objects.Count == 0)
         {
-            if (ObjectKeys.TryHourOf(file.Key, out var hour) && hour.AddHours(1) <= closedBefore)
+            return [];
+        }
+
+        // From the page before to this one's end, or to that of the closed hours: what is listed, and what was.
+        var (first, last) = (after ?? Names.ChangesPrefix, ObjectKeys.ChangePartition(closedBefore));
+        if (page.IsTruncated && string.CompareOrdinal(page.Objects[^1].Key, last) < 0)
+        {
+            last = page.Objects[^1].Key;
+        }
+
+        var ledger = await warehouse.LoadedAsync(first, last, cancellationToken);
+        var listed = new HashSet<string>(StringComparer.Ordinal) { first };
+        foreach (var file in page.Objects.Where(o => o.Key.EndsWith(".parquet", StringComparison.Ordinal)))
+        {
+            listed.Add(file.Key);
+            if (HourOf(file.Key) is not { } hour)
             {
-                closed.Add((file, hour));
+                continue;
+            }
+
+            _files++;
+            if (ledger.Contains((file.Key, file.ETag)))
+            {
+                hour.Files.Add(file);
+            }
+            else
+            {
+                _notLoaded++;
+                Done++;
             }
         }
 
-        if (closed.Count == 0)
+        foreach (var (key, _) in ledger.Where(row => !listed.Contains(row.Key)))
         {
-            return closed;
+            HourOf(key)?.Gone.Add(key);
         }
 
-        var ledger = await warehouse.LoadedAsync(closed[0].File.Key, closed[^1].File.Key, cancellationToken);
-        _files += closed.Count;
-        _notLoaded += closed.RemoveAll(one => !ledger.Contains((one.File.Key, one.File.ETag)));
-        return closed;
+        return [.. hours.Values];
+
+        Hour? HourOf(string key)
+        {
+            if (!ObjectKeys.TryHourOf(key, out var start) || start.AddHours(1) > closedBefore)
+            {
+                return null;
+            }
+
+            return hours.TryGetValue(start, out var hour) ? hour : hours[start] = new Hour(start);
+        }
     }
 
-    private async Task HourAsync(DateTimeOffset hour, List<ObjectInfo> files, CancellationToken cancellationToken)
+    private async Task HourAsync(Hour hour, CancellationToken cancellationToken)
     {
+        var files = hour.Files;
+
         // What is merged already stays as it is, until a late file comes to its hour or a run was interrupted there.
         if (files.Count > 1 && files.Any(file => !ObjectKeys.IsCompacted(file.Key)))
         {
@@ -118,8 +159,15 @@ internal sealed class CompactRun(
             }
             else
             {
-                await MergeAsync(hour, files, cancellationToken);
+                await MergeAsync(hour.Start, files, cancellationToken);
             }
+        }
+
+        // A run that was stopped between its last two steps left these. Should one of them have come just now, it is loaded once
+        // more, for nothing. Without a large file they are not from a run: it may be the wrong bucket.
+        if (!dryRun && hour.Gone.Count > 0 && files.Exists(file => ObjectKeys.IsCompacted(file.Key)))
+        {
+            await AgainAsync(() => forget(hour.Gone, cancellationToken));
         }
 
         Done += files.Count;
@@ -169,17 +217,19 @@ internal sealed class CompactRun(
 
     private async Task StoreAsync(DateTimeOffset hour, Group group, CancellationToken cancellationToken)
     {
-        if (group.Files.Count < 2)
+        // A small one for which none is left becomes a large one of its own, or each run would read the hour again.
+        if (group.Files.Count == 0 || (group.Files.Count == 1 && ObjectKeys.IsCompacted(group.Files[0].Key)))
         {
             return;
         }
 
         // 1. Store the large file, whose key and bytes follow from its changes: a second run writes the same.
         var changes = group.InOrder();
-        var key = ObjectKeys.CompactedFile(changes, hour);
         using var file = new MemoryStream();
         await ChangeFile.WriteAsync(changes, file, cancellationToken);
-        await objects.PutAsync(key, file.GetBuffer().AsMemory(0, (int)file.Length), ChangeFile.ContentType, cancellationToken);
+        var bytes = file.GetBuffer().AsMemory(0, (int)file.Length);
+        var key = ObjectKeys.CompactedFile(changes, hour, bytes.Span);
+        await objects.PutAsync(key, bytes, ChangeFile.ContentType, cancellationToken);
 
         // 2. Read it back, as a load would.
         var stored = await objects.GetAsync(key, cancellationToken) ?? throw new OperatorException($"{key} was stored and is not there.");
@@ -192,32 +242,87 @@ internal sealed class CompactRun(
         }
 
         // 3. The ledger has it, as it has all that it is made of: the loader need not load it.
-        await using (var load = await warehouse.BeginAsync(cancellationToken))
+        var isRecorded = false;
+        await AgainAsync(async () => isRecorded = await RecordAsync(
+            new ChangeObject(new ObjectInfo(key, stored.ETag, stored.Bytes.Length), changes), group.Files, cancellationToken));
+        if (!isRecorded)
         {
-            var ledger = await warehouse.LoadedAsync(group.Files[0].Key, group.Files[^1].Key, cancellationToken);
-            if (!group.Files.All(part => ledger.Contains((part.Key, part.ETag))))
-            {
-                // Somebody took one out, to have it loaded again. The large file is loaded then.
-                _leftAlone += group.Files.Count;
-                return;
-            }
-
-            await load.RecordLedgerAsync([new ChangeObject(new ObjectInfo(key, stored.ETag, stored.Bytes.Length), changes)], cancellationToken);
-            await load.CommitAsync(cancellationToken);
+            // Somebody took one out, to have it loaded again. The large file is loaded then.
+            _leftAlone += group.Files.Count;
+            return;
         }
 
-        // 4. Its parts go, and then what the ledger has of them.
-        var parts = group.Files.Where(part => part.Key != key).ToList();
+        // 4. Its parts go, and then what the ledger has of them. One that was written over since it was read stays, to be loaded.
+        var overwritten = await OverwrittenAsync(group.Files, cancellationToken);
+        _leftAlone += overwritten.Count;
+        var parts = group.Files.Where(part => part.Key != key && !overwritten.Contains(part.Key)).ToList();
         await Parallel.ForEachAsync(
             parts,
             // On the caller's scheduler, which is the default one but in the simulation.
             new ParallelOptions { MaxDegreeOfParallelism = DeletesAtOnce, CancellationToken = cancellationToken, TaskScheduler = TaskScheduler.Current },
             async (part, ct) => await objects.DeleteAsync(part.Key, ct));
-        await forget([.. parts.Select(part => part.Key)], cancellationToken);
+        await AgainAsync(() => forget([.. parts.Select(part => part.Key)], cancellationToken));
         _merged += parts.Count;
         _into++;
         _bytesBefore += parts.Sum(part => part.Bytes);
         _bytesAfter += stored.Bytes.Length;
+    }
+
+    /// <returns>Whether the ledger had all parts, and so has the large file now.</returns>
+    private async Task<bool> RecordAsync(ChangeObject file, List<ObjectInfo> parts, CancellationToken cancellationToken)
+    {
+        await using var load = await warehouse.BeginAsync(cancellationToken);
+        var ledger = await warehouse.LoadedAsync(parts[0].Key, parts[^1].Key, cancellationToken);
+        if (!parts.TrueForAll(part => ledger.Contains((part.Key, part.ETag))))
+        {
+            return false;
+        }
+
+        await load.RecordLedgerAsync([file], cancellationToken);
+        await load.CommitAsync(cancellationToken);
+        return true;
+    }
+
+    /// <summary>The keys of those that have another ETag by now.</summary>
+    private async Task<HashSet<string>> OverwrittenAsync(List<ObjectInfo> parts, CancellationToken cancellationToken)
+    {
+        var read = parts.ToDictionary(part => part.Key, part => part.ETag, StringComparer.Ordinal);
+        var overwritten = new HashSet<string>(StringComparer.Ordinal);
+
+        // A little before the first one, since the listing starts behind what is given.
+        var after = parts[0].Key[..^1];
+        for (var goesOn = true; goesOn;)
+        {
+            var page = await objects.ListAsync(Names.ChangesPrefix, after, cancellationToken);
+            overwritten.UnionWith(page.Objects.Where(file => read.TryGetValue(file.Key, out var etag) && etag != file.ETag).Select(file => file.Key));
+            after = page.Objects.Count > 0 ? page.Objects[^1].Key : after;
+            goesOn = page.IsTruncated && string.CompareOrdinal(after, parts[^1].Key) < 0;
+        }
+
+        return overwritten;
+    }
+
+    /// <summary>A conflict with a load is no outage, unless it lasts.</summary>
+    private static async Task AgainAsync(Func<Task> call)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                await call();
+                return;
+            }
+            catch (WarehouseException e) when (e.Fault == WarehouseFault.Conflict && attempt < ConflictAttemptsMax)
+            {
+            }
+        }
+    }
+
+    /// <summary>A closed hour: its files that the ledger has, and the keys that only the ledger has.</summary>
+    private sealed record Hour(DateTimeOffset Start)
+    {
+        public List<ObjectInfo> Files { get; } = [];
+        public List<string> Gone { get; } = [];
     }
 
     /// <summary>Files that become one.</summary>

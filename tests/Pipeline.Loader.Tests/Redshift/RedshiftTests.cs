@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Npgsql;
 using Pipeline.Core;
+using Pipeline.Ops.Compact;
 
 namespace Pipeline.Loader.Tests.Redshift;
 
@@ -120,6 +121,47 @@ public class RedshiftTests(PostgresFixture postgres)
                 {
                 }
             }
+        }
+    }
+
+    [Fact]
+    public async Task A_compaction_that_meets_a_load_is_tried_again_and_the_ledger_has_what_it_made()
+    {
+        await using var redshift = await RedshiftDatabase.CreateAsync(postgres);
+        for (var file = 0; file < 5; file++)
+        {
+            await redshift.Objects.PutAsync([.. Enumerable.Range(file * 3, 5).Select(n => Changes.Change($"o-{n % 7}", n, n))]);
+        }
+
+        await DrainAsync();
+        redshift.StandIn.HasEarlySnapshots = true;
+        var run = new CompactRun(
+            redshift.Objects, redshift.Warehouse, (keys, ct) => CompactCommand.ForgetAsync(redshift.Source, keys, ct), DateTimeOffset.MaxValue, new CompactLimits(), dryRun: false);
+        Task<CompactReport> compaction;
+        await using (var load = await redshift.Warehouse.BeginAsync(Cancelled))
+        {
+            compaction = run.RunAsync(Cancelled);
+            const string Waiting = "SELECT 1 AS one FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            for (var deadline = DateTime.UtcNow.AddSeconds(30); (await redshift.Postgres.RowsAsync(Waiting)).Count == 0;)
+            {
+                Assert.True(DateTime.UtcNow < deadline && !compaction.IsCompleted, "the compaction does not wait for the load");
+                await Task.Delay(20, Cancelled);
+            }
+
+            await load.CommitAsync(Cancelled);
+        }
+
+        Assert.Equal((5, 1), ((await compaction).Merged, (await compaction).Into));
+        Assert.Equal(redshift.Objects.Keys(Names.ChangesPrefix), await redshift.Postgres.RowsAsync("SELECT object_key FROM load_ledger"));
+        redshift.StandIn.HasEarlySnapshots = false;
+        await redshift.Postgres.ExecuteAsync("DELETE FROM load_ledger");
+        await DrainAsync();
+        Assert.Equal(["17|7|1"], await CountsAsync(redshift));
+
+        async Task DrainAsync()
+        {
+            using var harness = new Harness(redshift.Warehouse, redshift.Objects);
+            await harness.DrainAsync();
         }
     }
 
