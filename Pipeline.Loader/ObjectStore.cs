@@ -56,7 +56,10 @@ public sealed class S3ObjectStore(IAmazonS3 s3, string bucket) : IObjectStore
                 objects.Add(new ObjectInfo(found.Key, Unquoted(found.ETag), found.Size ?? 0));
             }
 
-            return new ObjectPage(objects, page.IsTruncated ?? false);
+            // Nobody could go on behind it, and it must not be taken for the end.
+            return page.IsTruncated == true && objects.Count == 0
+                ? throw new ObjectStoreException($"The listing of {prefix} has a page without objects that is not the last one.")
+                : new ObjectPage(objects, page.IsTruncated ?? false);
         }
         catch (Exception e) when (IsStoreError(e, cancellationToken))
         {

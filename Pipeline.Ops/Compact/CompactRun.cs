@@ -92,20 +92,21 @@ internal sealed class CompactRun(
     /// <summary>Of a page the closed hours, in order, with what the ledger has of them.</summary>
     private async Task<List<Hour>> LoadedAsync(ObjectPage page, string? after, CancellationToken cancellationToken)
     {
-        var hours = new SortedDictionary<DateTimeOffset, Hour>();
-        if (page.Objects.Count == 0)
+        // From the page before to this one's end, or to that of its last closed hour: what is listed, and what was.
+        var closed = page.Objects.Select(o => ObjectKeys.TryHourOf(o.Key, out var start) && start.AddHours(1) <= closedBefore ? start : (DateTimeOffset?)null).OfType<DateTimeOffset>().ToList();
+        if (closed.Count == 0)
         {
             return [];
         }
 
-        // From the page before to this one's end, or to that of the closed hours: what is listed, and what was.
-        var (first, last) = (after ?? Names.ChangesPrefix, ObjectKeys.ChangePartition(closedBefore));
+        var (first, last) = (after ?? ObjectKeys.ChangePartition(closed[0]), ObjectKeys.ChangePartition(closed[^1].AddHours(1)));
         if (page.IsTruncated && string.CompareOrdinal(page.Objects[^1].Key, last) < 0)
         {
             last = page.Objects[^1].Key;
         }
 
         var ledger = await warehouse.LoadedAsync(first, last, cancellationToken);
+        var hours = new SortedDictionary<DateTimeOffset, Hour>();
         var listed = new HashSet<string>(StringComparer.Ordinal) { first };
         foreach (var file in page.Objects.Where(o => o.Key.EndsWith(".parquet", StringComparison.Ordinal)))
         {
@@ -127,7 +128,8 @@ internal sealed class CompactRun(
             }
         }
 
-        foreach (var (key, _) in ledger.Where(row => !listed.Contains(row.Key)))
+        // A large file that is gone was taken by somebody else: its row is the only trace of its changes.
+        foreach (var (key, _) in ledger.Where(row => !listed.Contains(row.Key) && !ObjectKeys.IsCompacted(row.Key)))
         {
             HourOf(key)?.Gone.Add(key);
         }
@@ -223,7 +225,7 @@ internal sealed class CompactRun(
             return;
         }
 
-        // 1. Store the large file, whose key and bytes follow from its changes: a second run writes the same.
+        // 1. Store the large file, whose bytes follow from its changes, and its key from those: a second run writes the same.
         var changes = group.InOrder();
         using var file = new MemoryStream();
         await ChangeFile.WriteAsync(changes, file, cancellationToken);
@@ -253,9 +255,10 @@ internal sealed class CompactRun(
         }
 
         // 4. Its parts go, and then what the ledger has of them. One that was written over since it was read stays, to be loaded.
-        var overwritten = await OverwrittenAsync(group.Files, cancellationToken);
+        var parts = group.Files.Where(part => part.Key != key).ToList();
+        var overwritten = await OverwrittenAsync(parts, cancellationToken);
         _leftAlone += overwritten.Count;
-        var parts = group.Files.Where(part => part.Key != key && !overwritten.Contains(part.Key)).ToList();
+        parts.RemoveAll(part => overwritten.Contains(part.Key));
         await Parallel.ForEachAsync(
             parts,
             // On the caller's scheduler, which is the default one but in the simulation.
@@ -288,6 +291,10 @@ internal sealed class CompactRun(
     {
         var read = parts.ToDictionary(part => part.Key, part => part.ETag, StringComparer.Ordinal);
         var overwritten = new HashSet<string>(StringComparer.Ordinal);
+        if (parts.Count == 0)
+        {
+            return overwritten;
+        }
 
         // A little before the first one, since the listing starts behind what is given.
         var after = parts[0].Key[..^1];

@@ -120,9 +120,9 @@ internal sealed class StatusProbe(
                    (SELECT count(*) FROM order_changes),
                    (SELECT count(*) FROM waiting_changes),
                    (SELECT count(*) FROM load_failures),
-                   -- Not from the ledger: `compact` writes to it, too, and takes rows out.
-                   (SELECT max(loaded_at) FROM order_changes),
-                   (SELECT count(*) FROM order_changes WHERE loaded_at = (SELECT max(loaded_at) FROM order_changes)),
+                   -- The load of the newest change, by the end of the history's key: `compact` writes to the ledger, too.
+                   newest.loaded_at,
+                   (SELECT coalesce(sum(rows), 0)::bigint FROM load_ledger WHERE loaded_at = newest.loaded_at),
                    f.writes, f.p50, f.p95, f.p99
             FROM (
                 SELECT count(*) AS writes,
@@ -136,6 +136,7 @@ internal sealed class StatusProbe(
                     WHERE operation IN ('insert', 'modify') AND updated_at IS NOT NULL AND loaded_at > $1
                 ) loaded
             ) f
+            LEFT JOIN (SELECT loaded_at FROM order_changes ORDER BY sequence_number DESC LIMIT 1) newest ON true
             """,
             connection);
         counts.Parameters.Add(new NpgsqlParameter { Value = DateTimeOffset.UtcNow.AddHours(-1) });

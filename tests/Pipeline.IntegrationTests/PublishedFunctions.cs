@@ -126,6 +126,8 @@ public sealed partial class PublishedFunctions : IAsyncLifetime
     [GeneratedRegex(@"^.*(not found in PATH|publish it on an older system|\bld(\.\w+)?: (error: )?(cannot find|cannot open|unable to find)|error NU1101|error NU1301).*$", RegexOptions.Multiline)]
     private static partial Regex MissingHere();
 
+    private static readonly TimeSpan RunsAtMost = TimeSpan.FromMinutes(10);
+
     internal static string InRepository(string path)
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
@@ -152,12 +154,15 @@ public sealed partial class PublishedFunctions : IAsyncLifetime
             start.Environment[name] = value;
         }
 
+        // A feed that does not answer must not hold the test for ever.
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(RunsAtMost);
         using var process = Process.Start(start)!;
-        var output = process.StandardOutput.ReadToEndAsync(cancellationToken);
-        var error = process.StandardError.ReadToEndAsync(cancellationToken);
+        var output = process.StandardOutput.ReadToEndAsync(limit.Token);
+        var error = process.StandardError.ReadToEndAsync(limit.Token);
         try
         {
-            await process.WaitForExitAsync(cancellationToken);
+            await process.WaitForExitAsync(limit.Token);
         }
         finally
         {

@@ -216,6 +216,23 @@ public class CompactTests(OpsServers servers)
         Assert.Equal(before, await LedgerAsync(world));
     }
 
+    /// <summary>Nobody but `compact` itself takes a large file away, and its row is the only trace of its changes.</summary>
+    [Fact]
+    public async Task The_ledger_keeps_the_row_of_a_large_file_that_somebody_took_away()
+    {
+        await using var world = await servers.CreateWorldAsync();
+        await SmallFilesAsync(world);
+        await CompactAsync(world, world.Objects, new CompactLimits(RowsMax: 3));
+        var before = await LedgerAsync(world);
+        var large = await KeysAsync(world);
+        Assert.True(large.Count > 1);
+        await world.Objects.DeleteAsync(large[1], Cancelled);
+
+        await CompactAsync(world, world.Objects, new CompactLimits(RowsMax: 3));
+
+        Assert.Equal(before, await LedgerAsync(world));
+    }
+
     /// <summary>As a batch is that is delivered again after the key for personal data has changed, in other batches than the first time.</summary>
     [Fact]
     public async Task A_late_file_with_the_merged_changes_in_another_form_is_not_written_over_them()

@@ -63,12 +63,13 @@ public sealed class StatusTests(OrdersDatabase database) : IAsyncLifetime
         await PutAsync(s3, "orders/quarantine/dt=2026-05-04/e.json", "{}");
         await using (var rows = data.CreateCommand($"""
             -- A row of `compact` may be newer than the last load.
-            INSERT INTO load_ledger VALUES ('orders/changes/dt=2026-05-04/hour=12/a.parquet', '{loaded}', 7, 3, '2101-01-01T00:00:00Z'),
+            INSERT INTO load_ledger VALUES ('orders/changes/dt=2026-05-04/hour=12/a.parquet', '{loaded}', 3, 3, '2100-01-01T00:00:00Z'),
+                                           ('orders/changes/dt=2026-05-04/hour=11/c.compacted.parquet', 'large', 7, 3, '2101-01-01T00:00:00Z'),
                                            ('orders/changes/dt=2026-05-04/hour=12/b.parquet', 'an older object', 2, 3, '2026-05-04T12:00:00Z');
             INSERT INTO orders (order_id, version, sequence_number, is_deleted, changed_at, document, loaded_at)
             VALUES ('a', 1, '1', false, now(), '{EmptyDocument}', now()), ('b', 2, '3', true, now(), '{EmptyDocument}', now());
             INSERT INTO order_changes (order_id, version, sequence_number, event_id, operation, changed_at, document, loaded_at)
-            SELECT 'b', n, n::text, 'e', 'insert', now(), '{EmptyDocument}', '2100-01-01T00:00:00Z'::timestamptz FROM generate_series(1, 3) n;
+            SELECT 'b', n, '999' || n, 'e', 'insert', now(), '{EmptyDocument}', '2100-01-01T00:00:00Z'::timestamptz FROM generate_series(1, 3) n;
             -- From no second to a hundred; a removal and a snapshot with times of long ago do not count.
             INSERT INTO order_changes (order_id, version, sequence_number, event_id, operation, changed_at, updated_at, document, loaded_at)
             SELECT 'f', n, n::text, 'e', CASE WHEN n % 2 = 0 THEN 'insert' ELSE 'modify' END, now(), now() - make_interval(secs => n), '{EmptyDocument}'::json, now() FROM generate_series(0, 100) n
@@ -96,7 +97,7 @@ public sealed class StatusTests(OrdersDatabase database) : IAsyncLifetime
              "stream":{"oldest_unread_ms":1500,"mappings":[{"function":"process_orders","state":"Enabled"}]},
              "change_files":{"files":2,"bytes":8},
              "quarantine":{"files":1,"bytes":2,"newest":"orders/quarantine/dt=2026-05-04/e.json"},
-             "warehouse":{"orders":2,"removed":1,"order_changes":154,"waiting_changes":1,"files_loaded":2,"files_failing":1,"last_load_at":"2100-01-01T00:00:00+00:00","last_load_rows":3,"freshness":{"writes":101,"p50":50,"p95":95,"p99":99}},
+             "warehouse":{"orders":2,"removed":1,"order_changes":154,"waiting_changes":1,"files_loaded":3,"files_failing":1,"last_load_at":"2100-01-01T00:00:00+00:00","last_load_rows":3,"freshness":{"writes":101,"p50":50,"p95":95,"p99":99}},
              "not_loaded":{"files":1,"oldest":"orders/changes/dt=2026-05-04/hour=12/b.parquet"},
              "unreachable":{}}
             """);

@@ -39,7 +39,7 @@ internal static class BenchRun
 
     private static readonly Option<int?> Orders = new("--orders")
     {
-        Description = "Compared by the stage reconcile. 100000 when left out, 2000 in a quick run; filling a million takes ten minutes more.",
+        Description = "Compared by the stage reconcile. 100000 when left out, 2000 in a quick run; a million take half an hour.",
         Recursive = true,
     };
 
@@ -152,7 +152,7 @@ internal static class BenchRun
         var watch = Stopwatch.StartNew();
         foreach (var stage in stages.Where(stage => stage.BuildAsync is not null))
         {
-            await Console.Error.WriteLineAsync($"{stage.Verb}: building what is not there yet");
+            await Console.Error.WriteLineAsync($"{stage.Verb}: publishing its program");
             try
             {
                 await stage.BuildAsync!(cancellationToken);

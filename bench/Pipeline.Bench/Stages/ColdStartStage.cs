@@ -69,7 +69,8 @@ internal static class ColdStartStage
             Dotnet.Muxer,
             [
                 "publish", Path.Combine(Repository.Root, "Pipeline.Processor"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier,
-                "-p:NativeFunction=true", "--output", NativeFolder,
+                // No compiler stays behind to share the machine with what is measured.
+                "-p:NativeFunction=true", "-p:UseSharedCompilation=false", "-nodeReuse:false", "--output", NativeFolder,
             ])
         {
             RedirectStandardOutput = true,

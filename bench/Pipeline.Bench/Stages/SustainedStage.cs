@@ -110,8 +110,8 @@ internal static class SustainedStage
             Other = new Sample(puts),
             Goal = Goal.AtLeast(0.9),
             Note = string.Create(CultureInfo.InvariantCulture, $"{points[^1].Accepted:N0} writes through the API from {OrderTables.Writers} clients that do not wait; {drained.TotalSeconds:F1} s after the last one all were in the warehouse. ")
-                + $"Of all processors' time: {used}. The puts have these processors for DynamoDB Local and the client alone; here the whole pipeline, the servers and the clients share them. "
-                + string.Create(CultureInfo.InvariantCulture, $"A write costs DynamoDB Local {1000 * usedByWrites / points[^1].Accepted:F2} ms of a processor, its stream's readers included, and a bare put {1000 * usedByPuts / (puts.Count * PutsOfRound(context)):F2}."),
+                + $"Of all processors' time: {used}. The puts have these processors for DynamoDB Local and the client, but for an idle pipeline's polls; here the whole pipeline, the servers and the clients share them. "
+                + (usedAfter.Count == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"A write costs DynamoDB Local {1000 * usedByWrites / points[^1].Accepted:F2} ms of a processor, its stream's readers included, and a bare put {1000 * usedByPuts / (puts.Count * PutsOfRound(context)):F2}.")),
         });
         context.Add(new Row
         {

@@ -100,7 +100,7 @@ internal static class WarehouseStage
         var ours = await ProfileAsync(() => RunLoaderAsync(database, s3, Changes, expectedRows: rows, cancellationToken));
         fetchedFor = 0;
         context.Add(Row.Of(Load, "raw binary COPY of the same rows into one table without an index", "rows/s", copy, Goal.AtLeast(0.5), FormattableString.Invariant(
-            $"A round is {rows:N0} rows in {files} files. Ours begins with a listing of the bucket and ends with the commit; the COPY has its rows in memory, and is made of them by the loader's own encoder. Of ours: {ours}")));
+            $"A round is {rows:N0} rows in {files} files. Ours begins with a listing of the bucket and ends with the commit; the COPY has its rows in memory, and is made of them by the loader's own encoder. Of ours: {ours} {Rest}")));
 
         async Task<List<string>> PutLinesAsync()
         {
@@ -147,10 +147,10 @@ internal static class WarehouseStage
         var byRow = await AgainstAsync(baseline.LoadRowByRowAsync, share => context.Progress("against the baseline, row by row", 0.3 + (0.25 * share)));
         var orders = decoded[0].Select(change => change.OrderId).Distinct().Count();
         context.Add(Row.Of(Load, "B's loader, one upsert a row", "rows/s", byRow.Pairs, Goal.AtLeast(20), FormattableString.Invariant(
-            $"The same rows; B takes a file at a time, in a transaction of its own, and ours what has gathered. Ours writes two rows with a document for each order's last change and one for each other: the history and what is shown. Of B: {byRow.Profile} A row, with its statement's way to PostgreSQL and back on the same machine, takes {1_000_000 / byRow.Pairs.Against.Median:F0} µs.")));
+            $"The same rows; B takes a file at a time, in a transaction of its own, and ours what has gathered. Ours writes two rows with a document for each order's last change and one for each other: the history and what is shown. Of B: {byRow.Profile} The rest is reading, parsing, its parameters and a COMMIT a file. A row, with its statement's way to PostgreSQL and back on the same machine, takes {1_000_000 / byRow.Pairs.Against.Median:F0} µs.")));
         var byBatch = await AgainstAsync(baseline.LoadAsBatchAsync, share => context.Progress("against the baseline, batch by batch", 0.55 + (0.15 * share)));
         context.Add(Row.Of(Load, "B's loader, one upsert a batch", "rows/s", byBatch.Pairs, Goal.AtLeast(3), FormattableString.Invariant(
-            $"The same rows. Of a file's {RowsOfFile:N0} rows B writes the newest of each order, {orders:N0}; ours writes all of them into the history, and those into `orders`: {(double)(RowsOfFile + orders) / orders:F1} times as many rows, with indexes and a ledger. Of B: {byBatch.Profile}")));
+            $"The same rows. Of a file's {RowsOfFile:N0} rows B writes the newest of each order, {orders:N0}; ours writes all of them into the history, and those into `orders`: {(double)(RowsOfFile + orders) / orders:F1} times as many rows, with indexes and a ledger. Of B: {byBatch.Profile} The rest is reading, parsing, making the statement and a COMMIT a file.")));
     }
 
     private static async Task RebuildAsync(StageContext context, Func<string, string> connectionString, AmazonS3Client s3, CancellationToken cancellationToken)
@@ -179,15 +179,18 @@ internal static class WarehouseStage
         await using var profiled = await CreateDatabaseAsync(connectionString, "bench_rebuild_profile", cancellationToken);
         context.Add(Row.Of("rebuild from S3", "raw Parquet read + COPY", "rows/s", pairs, Goal.AtLeast(0.7), FormattableString.Invariant(
             $"{rows:N0} rows in {files} files, into a warehouse without rows; the other side reads the same files, as many at a time, and writes them with one COPY into one table without an index. The schema is there before. Of ours: ")
-            + await ProfileAsync(() => RunLoaderAsync(profiled, s3, Bucket, rows, cancellationToken))));
+            + $"{await ProfileAsync(() => RunLoaderAsync(profiled, s3, Bucket, rows, cancellationToken))} {Rest}"));
     }
+
+    /// <summary>Of a run of ours, behind its spans.</summary>
+    private const string Rest = "`load` is from BEGIN to COMMIT with the statements in it; what is outside of it is listing, reading and decoding.";
 
     /// <summary>Where the time of one more run goes.</summary>
     private static async Task<string> ProfileAsync(Func<Task> run)
     {
         using var spans = new SpanTimes("Npgsql", "Pipeline.Loader");
         var total = await Rounds.MillisecondsAsync(run);
-        return FormattableString.Invariant($"one more run took {total:F0} ms; by its spans {spans.Longest(8)}. What is in no statement is listing, reading and decoding (`load` is from BEGIN to COMMIT with the statements in it).");
+        return FormattableString.Invariant($"one more run took {total:F0} ms; by its spans {spans.Longest(8)}.");
     }
 
     /// <summary>The same changes in small files, and in what <c>compact</c> makes of those.</summary>
