@@ -167,7 +167,7 @@ internal sealed record Schedule(ulong Seed, Settings Settings, IReadOnlyList<Ope
         if (settings.OrdersBefore > 0 || operations.Exists(o => o.Kind is OperationKind.WritePoison or OperationKind.WriteRefused))
         {
             Add(chance.Below(3), [OperationKind.Redrive]);
-            Add(chance.Below(2), [OperationKind.Discard]);
+            Add(chance.Below(4), [OperationKind.Discard]);
         }
 
         if (chance.OneIn(60))
