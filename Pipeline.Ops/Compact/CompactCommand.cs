@@ -22,7 +22,7 @@ internal static class CompactCommand
     public static Command Create()
     {
         var endpoints = new Endpoints();
-        var olderThan = Options.Time("--older-than", "Only hours that ended so long ago: no more files come to them.", OlderThanByDefault);
+        var olderThan = Options.Time("--older-than", "Only hours that ended so long ago, so never the present one: no more files come to them.", OlderThanByDefault);
         var rows = new Option<int>("--rows")
         {
             Description = "Changes of a large file (1000 to 50000). A load has one file at least, and new changes wait for it.",

@@ -211,7 +211,7 @@ internal static class QuarantineCommand
             }
             catch (Exception e) when (e is ObjectStoreException or ObjectUnreadableException)
             {
-                await Console.Error.WriteLineAsync($"{e.Message} Whatever was done may be done again.");
+                await Console.Error.WriteLineAsync($"{e.Message.TrimEnd('.')}. The command may be given again.");
                 return 2;
             }
             catch (OperatorException e)

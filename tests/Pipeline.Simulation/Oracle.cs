@@ -247,8 +247,9 @@ internal sealed class Oracle(World world)
 
     /// <summary>I4: a warehouse that was built anew holds the same.</summary>
     /// <remarks>
-    /// Three things are no difference. Of two snapshots of one version the one that was loaded first stays. A change that
-    /// was refused and is parked behind another one has not been redriven; its file brings it back as one that waits. And a
+    /// Four things are no difference. Of two snapshots of one version the one that was loaded first stays. A change that
+    /// was refused and is parked behind another one has not been redriven; its file brings it back as one that waits. One that
+    /// was discarded while it waited goes when it would be let in; a rebuilt warehouse never has it. And a
     /// discard that races with the load of its change has come too late; a rebuilt warehouse leaves that change out. (Of a
     /// snapshot another one may take the place: its order is not compared.)
     /// </remarks>
@@ -266,7 +267,7 @@ internal sealed class Oracle(World world)
 
         Compare("order_changes", [.. wanted.SelectMany(changes => changes)], rebuilt.Changes);
         Compare("orders", [.. live.Orders.Where(row => wanted.Contains(row.OrderId)).Select(row => RowOf(row.OrderId) ?? row)], rebuilt.Orders);
-        Compare("waiting_changes", live.Waiting, rebuilt.Waiting);
+        Compare("waiting_changes", [.. live.Waiting.Where(c => !parking.IsDiscarded(c))], rebuilt.Waiting);
 
         // Null: as it is.
         Change? RowOf(string orderId) => discardedTooLate.Exists(c => c.OrderId == orderId) ? Rule.Winner([.. wanted[orderId]]) : null;

@@ -185,7 +185,7 @@ internal static class Program
         var never = result.NeverExercised.ToList();
         if (never.Count > 0)
         {
-            console.WriteLine($"Never exercised: {string.Join(", ", never)}");
+            console.WriteLine($"Never exercised{(count < SeedsForCoverage ? " (no fault of so short a run)" : "")}: {string.Join(", ", never)}");
             if (count >= SeedsForCoverage)
             {
                 return Idle;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Reflection;
 using Pipeline.Ops;
+using Pipeline.Ops.Seed;
 
 namespace Pipeline.Bench;
 
@@ -27,7 +28,7 @@ internal static class BenchRun
 
     private static readonly Option<DirectoryInfo?> Olist = new("--olist")
     {
-        Description = "Folder with the CSV files of the Olist data set: real orders in the place of generated ones. OLIST_DIR or ../shared/data/olist when left out, if it is there.",
+        Description = "Folder with the CSV files of the Olist data set: real orders in the place of generated ones. OLIST_DIR when left out, or ../shared/data/olist if it is there.",
         Recursive = true,
     };
 
@@ -88,7 +89,17 @@ internal static class BenchRun
         Report report;
         try
         {
-            var inputs = Inputs.Of(parsed.GetValue(Seed), OlistFolder(parsed.GetValue(Olist)?.FullName));
+            Inputs inputs;
+            try
+            {
+                inputs = Inputs.Of(parsed.GetValue(Seed), OlistFolder(parsed.GetValue(Olist)?.FullName));
+            }
+            catch (SeedInputException e)
+            {
+                await Console.Error.WriteLineAsync(e.Message);
+                return NotMeasured;
+            }
+
             await using var context = new StageContext(inputs, isQuick, parsed.GetValue(Orders) ?? (isQuick ? 2_000 : 100_000), folder);
             var done = 0.0;
             var current = stages[0];
@@ -180,8 +191,8 @@ internal static class BenchRun
             return given;
         }
 
-        var usual = Environment.GetEnvironmentVariable("OLIST_DIR") ?? Path.Combine(Repository.Root, "..", "shared", "data", "olist");
-        return Directory.Exists(usual) ? usual : null;
+        var usual = Path.Combine(Repository.Root, "..", "shared", "data", "olist");
+        return Environment.GetEnvironmentVariable("OLIST_DIR") ?? (Directory.Exists(usual) ? usual : null);
     }
 }
 

@@ -99,7 +99,7 @@ internal sealed record Report
         Line($"# Benchmarks, {StartedAt.UtcDateTime:yyyy-MM-dd HH:mm} UTC");
         Line($"");
         Line($"{Machine.Processor}, {Machine.Cores} cores, {Machine.MemoryBytes / 1e9:F0} GB, {Machine.System}, {Machine.Runtime}.");
-        Line($"Load average {Machine.LoadBefore} before and {LoadAfter} after. {(IsQuick ? "Quick run" : "Full run")} of {Duration.TotalMinutes:F1} minutes, after {Building.TotalMinutes:F1} that went into the native program of process_orders. Input: {Input}.");
+        Line($"Load average {Machine.LoadBefore} before and {LoadAfter} after. {(IsQuick ? "Quick run" : "Full run")} of {Duration.TotalMinutes:F1} minutes{(Building.TotalSeconds < 1 ? "" : FormattableString.Invariant($", after {Building.TotalMinutes:F1} that went into the native program of process_orders"))}. Input: {Input}.");
         Line($"Figures are medians, with lower and upper quartile; a ratio is that of the two medians. Rounds of ours and of the other take turns, but for the sustained load and its memory, which are one run.");
         Line($"");
         Line($"| stage | against | ours | other | ratio | goal | |");
